@@ -1,0 +1,544 @@
+"""A channel and its simulation: queues, connections and the record they leave.
+
+Who carries what is a `Channel`; each of its connections is a SimPy process that asks the `Queue` for the next message
+and the `Receiver` for the reply. Neither decision is made here.
+"""
+
+import math
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+import simpy
+from pydantic import BeforeValidator, Field, model_validator
+from simpy.events import Event as SimEvent
+from simpy.events import ProcessGenerator
+
+from simlib.facts import Frozen, Seconds, duration
+from simlib.provider import Provider, Reply
+from simlib.receiver import TOKEN_LIFETIME, Account, Receiver, Session
+from simlib.sender import Due, Pace, Queue, Retry
+from simlib.workload import Messages
+
+__all__ = ["Attempts", "Channel", "Incident", "Service", "simulate"]
+
+RNG = Callable[..., np.random.Generator]
+Floats = np.typing.NDArray[np.float64]
+Ints = np.typing.NDArray[np.int64]
+
+
+class Service(Frozen):
+    """How long one transaction holds its connection.
+
+    Parameters
+    ----------
+    kind : str
+        ``constant``, ``exponential`` or ``lognormal``.
+    mean : float
+        In seconds.
+    scv : float
+        Squared coefficient of variation (lognormal only).
+    """
+
+    kind: Literal["constant", "exponential", "lognormal"] = "constant"
+    mean: Seconds = Field(ge=0)
+    scv: float = Field(default=1.0, gt=0)
+
+    def draw(self, rng: np.random.Generator, size: int) -> Floats:
+        """Draw service times, in seconds; shape ``(size,)``."""
+        if self.kind == "exponential":
+            return rng.exponential(self.mean, size)
+        if self.kind == "lognormal":
+            variance = math.log1p(self.scv)
+            return rng.lognormal(math.log(self.mean) - variance / 2, math.sqrt(variance), size)
+        return np.full(size, self.mean)
+
+
+def _service(value: object) -> object:
+    if isinstance(value, str):
+        duration(value)
+        return {"mean": value}
+    return value
+
+
+def _destinations(value: object) -> object:
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+class Channel(Frozen):
+    """Our side: whose mail it carries, where to, over which IPs and connections, how paced and how retried.
+
+    The keys are those of a channel in the scenario file (DESIGN §6); `tool`, `retry` and what is left out are resolved
+    by the scenario.
+    """
+
+    name: str
+    tenants: tuple[str, ...] = Field(min_length=1)
+    to: Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_destinations)]
+    ips: int = Field(default=1, ge=1, le=254)
+    connections: int | None = Field(default=None, ge=1)
+    messages_per_session: int | None = Field(default=None, ge=1)
+    pace: Annotated[Pace | None, BeforeValidator(lambda value: None if value is None else Pace.parse(value))] = None
+    service: Annotated[Service, BeforeValidator(_service)] = Service(mean="0s")  # type: ignore[arg-type]
+    session_setup: Seconds = 0.0
+    retry: str | tuple[Seconds, ...] | None = None
+    queue_lifetime: Seconds | None = None
+    timeout: Seconds = Field(default=600.0, gt=0)
+    heed_quota: bool = False
+    auth: Literal["password", "oauth"] | None = None
+    tool: str | None = None
+    assumed: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _shares_add_up(self) -> "Channel":
+        if not self.to:
+            raise ValueError("to must name a provider")
+        if not math.isclose(sum(self.to.values()), 1.0, abs_tol=1e-9):
+            raise ValueError(f"the shares in `to` must add up to 1, got {sum(self.to.values()):g}")
+        unknown = [name for name in self.assumed if name not in type(self).model_fields]
+        if unknown:
+            raise ValueError(f"assumed names no key of a channel: {unknown[0]!r}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A channel on its way to one provider, with everything that the file left open decided.
+
+    Parameters
+    ----------
+    channel : Channel
+        As written.
+    provider : Provider
+        As it is on the scenario's date, under its readings and amounts.
+    connections, messages_per_session : int, int or None
+        Per account (submission) or per IP (delivery).
+    pace : Pace or None
+        Per sender.
+    retry : Retry
+        The schedule.
+    oauth : bool
+        Whether it logs in with a token.
+    """
+
+    channel: Channel
+    provider: Provider
+    connections: int
+    messages_per_session: int | None
+    pace: Pace | None
+    retry: Retry
+    oauth: bool
+
+    @property
+    def by_account(self) -> bool:
+        """Whether accounts queue apart; else all messages to the provider share one queue."""
+        return self.provider.role == "submission" and self.provider.credential in ("account", "domain")
+
+    @property
+    def heeds(self) -> frozenset[str]:
+        """The ids of the limits whose 5yz the channel knows to go away."""
+        if not self.channel.heed_quota:
+            return frozenset()
+        return frozenset(f"{self.provider.name}/{limit.id}" for limit in self.provider.limits if limit.temporary)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that happens to credentials or IPs at a known moment, and when it is over.
+
+    Parameters
+    ----------
+    at : float
+        When, in seconds.
+    kind : str
+        ``password_change``, ``token_revoked``, ``auth_disabled``, ``blocklisted`` or ``delisted``.
+    targets : tuple of str
+        The accounts, or the IP addresses.
+    repaired_at : float
+        When it is over; inf if never.
+    """
+
+    at: float
+    kind: str
+    targets: tuple[str, ...]
+    repaired_at: float = math.inf
+
+
+COLUMNS = ("message", "queue", "session", "transaction", "ip", "retry", "due", "released", "started", "ended", "held")
+COLUMNS += ("kind", "final")  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What happened, one row an attempt, in the order of the decisions; times in seconds since second 0.
+
+    Parameters
+    ----------
+    messages : Messages
+        What was offered.
+    rows : ndarray
+        Shape ``(attempts, len(COLUMNS))``; `kind` and `queue` are positions in the lists below. An attempt that
+        was still going on at the end has `ended` nan and isn't final; a message never offered has `started` nan.
+    kinds : tuple
+        ``(provider, code, enhanced, text, stage, limit)`` of each kind of reply; placeholders still in the text.
+    queues : tuple
+        ``(channel, provider, account)`` of each queue.
+    ips : tuple of str
+        The sending addresses.
+    """
+
+    messages: Messages
+    rows: Floats
+    kinds: tuple[tuple[str, int, str, str, str, str], ...]
+    queues: tuple[tuple[str, str, str], ...]
+    ips: tuple[str, ...]
+
+    def __getitem__(self, column: str) -> Floats:
+        """One column of the rows."""
+        return self.rows[:, COLUMNS.index(column)]
+
+
+@dataclass(slots=True)
+class _Line:
+    """A queue in the simulation, with the connections that are idle."""
+
+    number: int
+    lane: Lane
+    account: str
+    messages: Ints
+    queue: Queue
+    receiver: Receiver
+    next_service: Callable[[], float]
+    ips: "_Ips"
+    idle: deque[SimEvent] = field(default_factory=deque)
+    alarm_at: float = math.inf
+    under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
+
+
+class _Ips:
+    """The sending IPs of a lane: new sessions go to them in turn, each to one with a connection free."""
+
+    def __init__(self, addresses: Sequence[int], connections: float) -> None:
+        self.addresses = addresses
+        self.connections = connections
+        self.open = [0] * len(addresses)
+        self.turn = 0
+
+    def take(self) -> int:
+        """Return the position of the IP for the next session."""
+        for _ in self.addresses:
+            position = self.turn
+            self.turn = (self.turn + 1) % len(self.addresses)
+            if self.open[position] < self.connections:
+                break
+        self.open[position] += 1
+        return position
+
+
+class _Simulation:
+    """The state of one run; the processes are its methods."""
+
+    def __init__(self, messages: Messages, duration: float) -> None:
+        self.env = simpy.Environment()
+        self.messages = messages
+        self.created_at = messages.created_at.tolist()
+        self.recipients = messages.recipients.tolist()
+        self.bytes = messages.bytes.tolist()
+        self.mail_from = [messages.addresses[sender] for sender in messages.sender.tolist()]
+        self.duration = duration
+        self.rows = array("d")
+        self.kinds: dict[tuple[str, int, str, str, str, str], int] = {}
+        self.ips: list[str] = []
+        self.lines: list[_Line] = []
+        self.passwords: dict[tuple[str, str], str] = {}
+        self.tokens: dict[tuple[str, str], tuple[str, float]] = {}
+
+    # Queues and their connections
+
+    def add(self, line: _Line, connections: int) -> None:
+        """Put a line to work with so many connections."""
+        self.lines.append(line)
+        for _ in range(connections):
+            self.env.process(self.connection(line))
+
+    def call(self, line: _Line) -> None:
+        """See to it that an idle connection takes the next message when it is due."""
+        at = line.queue.ready_at()
+        if at <= self.env.now:
+            line.idle.popleft().succeed()
+        elif at < line.alarm_at and at <= self.duration:
+            line.alarm_at = at
+            alarm = self.env.timeout(at - self.env.now)
+            assert alarm.callbacks is not None
+            alarm.callbacks.append(lambda _: self.ring(line))
+
+    def ring(self, line: _Line) -> None:
+        """Something is due."""
+        line.alarm_at = math.inf
+        if line.idle:
+            self.call(line)
+
+    def connection(self, line: _Line) -> ProcessGenerator:
+        """One connection: take the next message, open a session if there is none, offer it, note the reply."""
+        env, queue, receiver, lane, ips = self.env, line.queue, line.receiver, line.lane, line.ips
+        setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
+        created_at, kinds, add_row = self.created_at, self.kinds, self.rows.extend
+        session: Session | None = None
+        position = carried = 0
+        while True:
+            now = env.now
+            due = queue.next(now)
+            if due is None:
+                if session is not None:
+                    session = self.close(line, session, position)
+                idle = env.event()
+                line.idle.append(idle)
+                self.call(line)
+                yield idle
+                continue
+            if line.idle:
+                self.call(line)
+            message, retry, due_at, released_at = due
+            started = now
+            refusal: Reply | None = None
+            if session is None:
+                position, carried = ips.take(), 0
+                session, reply = receiver.connect(self.ips[ips.addresses[position]], now)
+                if reply.code >= 400:
+                    refusal = reply
+                else:
+                    if setup > 0:
+                        line.under_way[message] = due, session, position, started
+                        yield env.timeout(setup)
+                        now = env.now
+                    refusal = self.log_in(line, session)
+            if refusal is not None:
+                reply = refusal
+            else:
+                reply = receiver.offer(session, self.mail_from[message], self.recipients[message], now)
+                if reply.code < 400:
+                    service = line.next_service()
+                    if service > 0:
+                        line.under_way[message] = due, session, position, started
+                        yield env.timeout(service)
+                        now = env.now
+                    reply = receiver.end_of_data(session, self.bytes[message], now)
+            carried += 1
+            delay = reply.delay
+            if delay > timeout:
+                # the client goes away; the message is accepted all the same, and nobody is told
+                delay = timeout
+                reply = Reply(0, "", "", "EOD", reply.limit, timeout)
+            code, enhanced, text, stage, limit, held, _ = reply
+            final = queue.settle(due, code, limit, created_at[message], now + delay)
+            kind = kinds.setdefault((provider, code, enhanced, text, stage, limit), len(kinds))
+            begun = (message, line.number, session.number, session.transaction, ips.addresses[position], retry)
+            add_row((*begun, due_at, released_at, started, now + delay, held, kind, final))
+            if line.under_way:
+                line.under_way.pop(message, None)
+            if delay > 0:
+                yield env.timeout(delay)
+            if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
+                session = self.close(line, session, position)
+
+    def close(self, line: _Line, session: Session, position: int) -> None:
+        """End a session, and free its place on the IP."""
+        line.receiver.disconnect(session, self.env.now)
+        line.ips.open[position] -= 1
+
+    def log_in(self, line: _Line, session: Session) -> Reply | None:
+        """EHLO, STARTTLS and AUTH, as far as the provider has them: the refusal, if there is one."""
+        receiver, provider, now = line.receiver, line.lane.provider, self.env.now
+        reply = receiver.ehlo(session, now)
+        if reply.code >= 400:
+            return reply
+        if provider.tls == "required":
+            receiver.starttls(session, now)
+            receiver.ehlo(session, now)
+        if provider.role == "delivery" or not provider.auth:
+            return None
+        if line.lane.oauth:
+            reply = receiver.auth(session, line.account, self.token(line), now, token=True)
+        else:
+            password = self.passwords.get((provider.name, line.account), "password")
+            reply = receiver.auth(session, line.account, password, now)
+        return reply if reply.code >= 400 else None
+
+    def token(self, line: _Line) -> str:
+        """Return the access token that the client has, renewed if it ran out; empty if it can't get one."""
+        key = line.lane.provider.name, line.account
+        token, until = self.tokens.get(key, ("", -math.inf))
+        if self.env.now >= until:
+            account = line.receiver.accounts[line.account]
+            token = line.receiver.issue_token(line.account, account.refresh_token, self.env.now) or ""
+            self.tokens[key] = token, self.env.now + (TOKEN_LIFETIME if token else 0.0)
+        return token
+
+    # Incidents
+
+    def incident(self, incident: Incident, receivers: Iterable[Receiver]) -> ProcessGenerator:
+        """Let it happen, and let it be repaired."""
+        yield self.env.timeout(incident.at)
+        self.strike(incident, receivers)
+        if incident.repaired_at < math.inf:
+            yield self.env.timeout(incident.repaired_at - self.env.now)
+            self.repair(incident, receivers)
+
+    def strike(self, incident: Incident, receivers: Iterable[Receiver]) -> None:
+        """Change the provider's side."""
+        for receiver in receivers:
+            if incident.kind == "blocklisted":
+                receiver.blocked.update(incident.targets)
+            elif incident.kind == "delisted":
+                receiver.blocked.difference_update(incident.targets)
+            else:
+                for account in self.accounts(incident, receiver):
+                    if incident.kind == "password_change":
+                        account.password += "'"
+                    elif incident.kind == "token_revoked":
+                        receiver.revoke(account.user)
+                    else:
+                        account.disabled = True
+
+    def repair(self, incident: Incident, receivers: Iterable[Receiver]) -> None:
+        """Change our side, or the provider's back."""
+        for receiver in receivers:
+            if incident.kind == "blocklisted":
+                receiver.blocked.difference_update(incident.targets)
+                continue
+            for account in self.accounts(incident, receiver):
+                if incident.kind == "password_change":
+                    self.passwords[receiver.provider.name, account.user] = account.password
+                elif incident.kind == "token_revoked":
+                    account.revoked = False
+                    self.tokens.pop((receiver.provider.name, account.user), None)
+                elif incident.kind == "auth_disabled":
+                    account.disabled = False
+
+    @staticmethod
+    def accounts(incident: Incident, receiver: Receiver) -> Iterable[Account]:
+        """Return those of the targets that this provider knows."""
+        found = (receiver.accounts.get(user) for user in incident.targets)
+        return [account for account in found if account is not None]
+
+    # The record
+
+    def attempts(self, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
+        """Return the record as of the end of the run: what was under way has no outcome, what never began no start."""
+        rows = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, len(COLUMNS)).copy()
+        column = {name: position for position, name in enumerate(COLUMNS)}
+        late = rows[:, column["ended"]] > self.duration
+        for row in np.flatnonzero(late):
+            provider, _, _, _, stage, limit = list(self.kinds)[int(rows[row, column["kind"]])]
+            kind = (provider, 0, "", "", stage, limit)
+            answered_at = rows[row, column["ended"]] - rows[row, column["held"]]
+            rows[row, column["held"]] = max(0.0, self.duration - answered_at)
+            rows[row, column["kind"]] = self.kinds.setdefault(kind, len(self.kinds))
+        rows[late, column["ended"]] = math.nan
+        rows[late, column["final"]] = False
+        more = []
+        for line in self.lines:
+            nothing = (line.lane.provider.name, 0, "", "", "", "")
+            for (message, retry, due_at, released_at), session, position, started in line.under_way.values():
+                kind, ip = self.kinds.setdefault(nothing, len(self.kinds)), line.ips.addresses[position]
+                begun = [message, line.number, session.number, session.transaction, ip, retry, due_at, released_at]
+                more.append([*begun, started, math.nan, 0.0, kind, False])
+        offered = np.zeros(len(self.created_at), dtype=bool)
+        offered[rows[:, 0].astype(int)] = True
+        offered[[int(row[0]) for row in more]] = True
+        for line in self.lines:
+            nothing = (line.lane.provider.name, 0, "", "", "", "")
+            for message in line.messages[~offered[line.messages]].tolist():
+                at, never, kind = self.created_at[message], math.nan, self.kinds.setdefault(nothing, len(self.kinds))
+                more.append([message, line.number, 0, 0, -1, 0, at, never, never, never, 0.0, kind, False])
+        if more:
+            rows = np.concatenate([rows, np.array(more, dtype=np.float64)])
+        return Attempts(self.messages, rows, tuple(self.kinds), queues, tuple(self.ips))
+
+
+def simulate(
+    lanes: Sequence[Lane],
+    messages: Messages,
+    receivers: Mapping[str, Receiver],
+    duration: float,
+    rng: RNG,
+    incidents: Sequence[tuple[Incident, tuple[str, ...]]] = (),
+) -> Attempts:
+    """Run one alternative once.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        Its channels, each on its way to each of its providers.
+    messages : Messages
+        What is offered, in the order of creation.
+    receivers : mapping of str to Receiver
+        The providers, by name; all channels to one provider meet the same.
+    duration : float
+        When the run ends, in seconds.
+    rng : callable
+        Gives the random stream of a name.
+    incidents : sequence of (Incident, providers), optional
+        What happens to credentials and IPs, and at which providers.
+
+    Returns
+    -------
+    Attempts
+        The record.
+    """
+    run = _Simulation(messages, duration)
+    queues: list[tuple[str, str, str]] = []
+    first_ip: dict[str, int] = {}
+    for lane in lanes:
+        channel = lane.channel
+        if channel.name not in first_ip:
+            first_ip[channel.name] = len(run.ips)
+            net = len(first_ip)
+            run.ips += [f"127.0.{net}.{host}" for host in range(1, channel.ips + 1)]
+        ips = range(first_ip[channel.name], first_ip[channel.name] + channel.ips)
+        mine = np.flatnonzero(messages.goes_to(channel.tenants, channel.to, lane.provider.name))
+        next_service = _drawing(channel.service, rng("service", channel.name, lane.provider.name))
+        for account, chosen in _by_account(lane, messages, mine):
+            queue = Queue(
+                messages.created_at[chosen].tolist(),
+                chosen.tolist(),
+                messages.sender[chosen].tolist() if lane.pace else None,
+                lane.pace,
+                lane.retry,
+                lane.heeds,
+                lane.messages_per_session,
+            )
+            per_ip = math.inf if lane.by_account else lane.connections
+            slots = lane.connections if lane.by_account else lane.connections * channel.ips
+            receiver = receivers[lane.provider.name]
+            line = _Line(len(queues), lane, account, chosen, queue, receiver, next_service, _Ips(ips, per_ip))
+            queues.append((channel.name, lane.provider.name, account))
+            run.add(line, slots)
+    for incident, providers in incidents:
+        run.env.process(run.incident(incident, [receivers[name] for name in providers]))
+    run.env.run(until=duration)
+    return run.attempts(tuple(queues))
+
+
+def _by_account(lane: Lane, messages: Messages, mine: Ints) -> Iterable[tuple[str, Ints]]:
+    """Split a lane's messages into its queues: an account each, or one for all."""
+    if not lane.by_account:
+        return [("", mine)]
+    owners = messages.sender if lane.provider.credential == "account" else messages.tenant
+    names = messages.addresses if lane.provider.credential == "account" else messages.domains
+    return [(names[owner].lower(), mine[owners[mine] == owner]) for owner in np.unique(owners[mine])]
+
+
+def _drawing(service: Service, rng: np.random.Generator) -> Callable[[], float]:
+    """Return a function that gives the next service time; drawn in blocks, since single draws are slow."""
+    if service.kind == "constant":
+        return lambda: service.mean
+
+    def times() -> Iterable[float]:
+        while True:
+            yield from service.draw(rng, 1024).tolist()
+
+    return iter(times()).__next__

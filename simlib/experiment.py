@@ -1,0 +1,795 @@
+"""Run, replicate, compare, summarize: from a scenario to numbers with intervals (DESIGN §7 and §9 define them)."""
+
+import datetime as dt
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simlib.channel import COLUMNS, Attempts, Lane, simulate
+from simlib.receiver import render
+from simlib.scenario import Scenario
+from simlib.windows import INSTANT
+from simlib.workload import Messages, stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["METRICS", "Estimate", "Result", "compare", "frame", "paired", "run", "summarize"]
+
+Floats = np.typing.NDArray[np.float64]
+Bools = np.typing.NDArray[np.bool_]
+
+COUNTS = ("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time", "throttled", "held")
+COUNTS += ("attempts", "deferred_attempts", "rejected_attempts")  # type: ignore[assignment]
+TIMES = ("delay_mean", "delay_p50", "delay_p95", "delay_p99", "wait_mean", "held_mean", "held_max", "finished_at")
+METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
+CAUSES = ("retry", "pace", "service", "connections")
+WORTH_PROCESSES = 4.0  # seconds of work below which starting processes costs more than it saves
+
+
+# One run
+
+
+def run(
+    scenario: Scenario,
+    alternative: str,
+    seed: int = 1,
+    replication: int = 0,
+    as_of: dt.date | None = None,
+    messages: Messages | None = None,
+) -> Attempts:
+    """Simulate one alternative once.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The question.
+    alternative : str
+        The name of one of its alternatives.
+    seed, replication : int
+        Which run of the random streams.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+    messages : Messages, optional
+        What is offered, if already drawn for this seed and replication.
+
+    Returns
+    -------
+    Attempts
+        The record of the run.
+
+    Raises
+    ------
+    ValueError
+        If there is no such alternative.
+    """
+    if alternative not in scenario.alternatives:
+        known = ", ".join(scenario.alternatives)
+        raise ValueError(f"unknown alternative {alternative!r} (there are: {known})")
+
+    def rng(*name: str) -> np.random.Generator:
+        return stream(seed, replication, *name)
+
+    lanes = scenario.lanes(alternative, as_of)
+    return simulate(
+        lanes,
+        scenario.messages(seed, replication) if messages is None else messages,
+        scenario.receivers(lanes),
+        scenario.duration,
+        rng,
+        scenario.incidents(lanes, rng),
+    )
+
+
+# What one run says about each tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One tenant in one run.
+
+    Parameters
+    ----------
+    numbers : dict
+        A number for each of `METRICS`; nan where there is none, inf where a quantile falls among messages that were
+        never accepted.
+    refusals : dict
+        For each limit, the messages that it throttled.
+    bound_by : dict
+        For each cause, the seconds that accepted messages waited for it.
+    """
+
+    numbers: dict[str, float]
+    refusals: dict[str, float]
+    bound_by: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fates:
+    """What became of each message; arrays of shape ``(messages,)``."""
+
+    accepted: Bools
+    rejected: Bools
+    expired: Bools
+    accepted_at: Floats
+    first_start: Floats
+    outcome_at: Floats
+
+
+def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> dict[str, Summary]:
+    """Count and measure one run, for each tenant.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the run.
+    scenario : Scenario
+        For the deadline, the duration and the transient.
+    lanes : sequence of Lane
+        The alternative's channels: they say where a channel ends and what `accept_late` means.
+
+    Returns
+    -------
+    dict of str to Summary
+        By tenant.
+    """
+    messages = attempts.messages
+    code = np.array([kind[1] for kind in attempts.kinds], dtype=float)[attempts["kind"].astype(int)]
+    message = attempts["message"].astype(int)
+    limit = np.array([kind[5] for kind in attempts.kinds], dtype=object)[attempts["kind"].astype(int)]
+    late = np.isin(limit, _late_limits(lanes)) & (attempts["held"] > 0)
+    fates = _fates(attempts, message, code, late)
+    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
+    counted = messages.created_at >= scenario.transient
+    found = {}
+    for position, tenant in enumerate(messages.tenants):
+        mine = counted & (messages.tenant == position)
+        ends_at_mx = _ends_at_mx(tenant, lanes)
+        if ends_at_mx is None:
+            continue  # a neighbour that this alternative leaves out
+        numbers = _numbers(attempts, fates, mine, mine[message], code, scenario)
+        numbers["delivered"] = numbers["accepted"] if ends_at_mx else math.nan
+        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(mine)])
+        numbers["throttled"] = float((throttled & mine).sum())
+        kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
+        held = mine & fates.accepted & (kept > INSTANT)
+        numbers["held"] = float(held.sum())
+        numbers["held_mean"] = float(kept[held].mean()) if held.any() else 0.0
+        numbers["held_max"] = float(kept[held].max()) if held.any() else 0.0
+        found[tenant] = Summary(
+            numbers,
+            {name: float((by & mine).sum()) for name, by in throttled_by.items()},
+            {name: float(seconds[mine & fates.accepted].sum()) for name, seconds in causes.items()},
+        )
+    return found
+
+
+def _late_limits(lanes: Sequence[Lane]) -> list[str]:
+    return [
+        f"{lane.provider.name}/{limit.id}"
+        for lane in lanes
+        for limit in lane.provider.limits
+        if limit.on_excess == "accept_late"
+    ]
+
+
+def _ends_at_mx(tenant: str, lanes: Sequence[Lane]) -> bool | None:
+    roles = [lane.provider.role for lane in lanes if tenant in lane.channel.tenants]
+    return all(role == "delivery" for role in roles) if roles else None
+
+
+def _fates(attempts: Attempts, message: Any, code: Floats, late: Bools) -> _Fates:
+    count = len(attempts.messages)
+    final = attempts["final"] > 0
+    accepted, rejected, expired = (np.zeros(count, dtype=bool) for _ in range(3))
+    accepted_at, first_start, outcome_at = (np.full(count, math.inf) for _ in range(3))
+    # accepted late: as if the reply had come when the provider moved the message on
+    answered = attempts["ended"] + np.where(late, attempts["held"], 0.0)
+    good = final & (code >= 200) & (code < 300)
+    accepted[message[good]] = True
+    accepted_at[message[good]] = answered[good]
+    rejected[message[final & (code >= 500)]] = True
+    expired[message[final & ((code < 200) | ((code >= 400) & (code < 500)))]] = True
+    outcome_at[message[final]] = answered[final]
+    first = attempts["retry"] == 0
+    first_start[message[first]] = np.where(np.isnan(attempts["started"][first]), math.inf, attempts["started"][first])
+    return _Fates(accepted, rejected, expired, accepted_at, first_start, outcome_at)
+
+
+def _numbers(
+    attempts: Attempts, fates: _Fates, mine: Bools, rows: Bools, code: Floats, scenario: Scenario
+) -> dict[str, float]:
+    created_at = attempts.messages.created_at
+    tried = rows & ~np.isnan(attempts["started"])
+    ended = tried & ~np.isnan(attempts["ended"])
+    delay = (fates.accepted_at - created_at)[mine]
+    wait = (fates.first_start - created_at)[mine]
+    wait = wait[np.isfinite(wait)]
+    offered, accepted = int(mine.sum()), int((fates.accepted & mine).sum())
+    rejected, expired = int((fates.rejected & mine).sum()), int((fates.expired & mine).sum())
+    waiting = offered - accepted - rejected - expired
+    deadline = scenario.deadline_at
+    p50, p95, p99 = np.quantile(delay, [0.5, 0.95, 0.99], method="inverted_cdf") if offered else (math.nan,) * 3
+    return {
+        "offered": offered,
+        "accepted": accepted,
+        "rejected": rejected,
+        "expired": expired,
+        "waiting": waiting,
+        "on_time": math.nan if deadline is None else float((fates.accepted_at[mine] <= deadline).sum()),
+        "attempts": float(tried.sum()),
+        "deferred_attempts": float((ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
+        "rejected_attempts": float((ended & (code >= 500)).sum()),
+        "goodput_per_hour": accepted / (scenario.duration - scenario.transient) * 3600,
+        "delay_mean": float(delay[np.isfinite(delay)].mean()) if accepted else math.nan,
+        "delay_p50": float(p50),
+        "delay_p95": float(p95),
+        "delay_p99": float(p99),
+        "wait_mean": float(wait.mean()) if len(wait) else math.nan,
+        "finished_at": float(fates.outcome_at[mine].max()) if offered and not waiting else math.nan,
+        "finished": float(not waiting),
+    }
+
+
+def _causes(
+    attempts: Attempts, message: Any, limit: Any, late: Bools, duration: float
+) -> tuple[dict[str, Floats], dict[str, Bools]]:
+    """Split each message's time by what it waited for, and say which limits throttled it.
+
+    Returns
+    -------
+    causes : dict of str to ndarray
+        Seconds for each limit and each of `CAUSES`; shape ``(messages,)`` each.
+    throttled_by : dict of str to ndarray of bool
+        For each limit, whether it made the message late or lost.
+    """
+    limits = [name for name in dict.fromkeys(kind[5] for kind in attempts.kinds) if name]
+    count = len(attempts.messages)
+    due, released, started = attempts["due"], attempts["released"], attempts["started"]
+    held, queue = attempts["held"], attempts["queue"]
+    ended = np.where(np.isnan(attempts["ended"]), duration, attempts["ended"])
+    delayed = np.where(late, 0.0, held)  # how long the reply was held, the connection waiting
+    # every queue gets a stretch of one long time axis to itself
+    shift = queue * (duration + 1.0)
+    order = np.lexsort((attempts["retry"], message))
+    before = np.full(len(message), math.nan)  # when the attempt before ended
+    same = message[order][1:] == message[order][:-1]
+    before[order[1:][same]] = ended[order[:-1][same]]
+    waits_until = np.where(np.isnan(started), duration, started)
+    released = np.where(np.isnan(released), waits_until, released)
+    spans = [(np.where(np.isnan(before), due, before), due), (due, released), (released, waits_until)]
+
+    causes: dict[str, Floats] = {}
+    throttled_by: dict[str, Bools] = {}
+    covered = [np.zeros(len(message)) for _ in spans]
+    intervals: list[tuple[Floats, Floats]] = []
+    for name in limits:
+        own = limit == name
+        holding = own & (delayed > INSTANT)
+        mine = np.zeros(len(message))
+        if holding.any():
+            intervals.append(((ended - delayed + shift)[holding], (ended + shift)[holding]))
+            union = _union(intervals)
+            for position, (begin, over) in enumerate(spans):
+                overlap = union(over + shift) - union(begin + shift)
+                mine += overlap - covered[position]
+                covered[position] = overlap
+        by = np.zeros(count, dtype=bool)
+        by[message[own | (attempts["retry"] == 0) & (mine > INSTANT)]] = True
+        throttled_by[name] = by
+        causes[name] = np.bincount(message, mine + np.where(own, held, 0.0), count)
+    rest = [over - begin - found for (begin, over), found in zip(spans, covered, strict=True)]
+    service = np.where(np.isnan(started), 0.0, ended - delayed - np.where(np.isnan(started), ended, started))
+    for name, seconds in zip(CAUSES, (rest[0], rest[1], service, rest[2]), strict=True):
+        causes[name] = np.bincount(message, np.maximum(seconds, 0.0), count)
+    return causes, throttled_by
+
+
+def _union(intervals: Sequence[tuple[Floats, Floats]]) -> Callable[[Floats], Floats]:
+    """Return a function: how much of the time up to t lies in any of the intervals."""
+    begin = np.concatenate([one for one, _ in intervals])
+    over = np.concatenate([two for _, two in intervals])
+    order = np.argsort(begin, kind="stable")
+    begin, over = begin[order], np.maximum.accumulate(over[order])
+    first = np.concatenate([[True], begin[1:] > over[:-1]])
+    starts = begin[first]
+    ends = over[np.concatenate([np.flatnonzero(first)[1:] - 1, [len(over) - 1]])]
+    knots = np.stack([starts, ends], axis=1).ravel()
+    lengths = np.stack([np.zeros(len(starts)), ends - starts], axis=1).ravel()
+    covered = np.cumsum(lengths)
+    return lambda moments: np.interp(moments, knots, covered)
+
+
+# Many runs
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over replications with its 95 % interval.
+
+    Parameters
+    ----------
+    mean, low, high : float or None
+        The mean and its t interval; None where there is no number. Without replications to judge by, low and high
+        are None.
+    random : bool
+        False if every replication gave the same number: then low = high = mean.
+
+    Examples
+    --------
+    >>> Estimate.of([10.0, 12.0, 11.0])
+    Estimate(mean=11.0, low=8.515..., high=13.484..., random=True)
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    random: bool = True
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        """Estimate from one number per replication; any that is nan or infinite leaves none."""
+        numbers = np.asarray(values, dtype=float)
+        if not len(numbers) or not np.isfinite(numbers).all():
+            return cls(None, None, None, random=len(set(map(str, values))) > 1)
+        mean = float(numbers.mean())
+        if np.ptp(numbers) == 0:
+            value = float(numbers[0])
+            return cls(value, value, value, random=False) if len(numbers) > 1 else cls(value, None, None)
+        half = half_width(numbers)
+        return cls(mean, mean - half, mean + half)
+
+    def json(self) -> dict[str, float | bool | None]:
+        """Return it as the contract has it."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "random": self.random}
+
+
+def half_width(numbers: Floats, confidence: float = 0.95) -> float:
+    """Half the width of the t interval of a mean (Student 1908; e.g. Law, *Simulation Modeling and Analysis*, §4.5)."""
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(len(numbers) - 1, (1 + confidence) / 2))
+    return quantile * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a probability (Wilson 1927, *J. Am. Stat. Assoc.* 22, 209–212).
+
+    Examples
+    --------
+    >>> [round(bound, 3) for bound in wilson(20, 20)]
+    [0.839, 1.0]
+    """
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + confidence) / 2))
+    share, extra = successes / trials, z * z / trials
+    middle = (share + extra / 2) / (1 + extra)
+    half = z / (1 + extra) * math.sqrt(share * (1 - share) / trials + extra / (4 * trials))
+    return max(0.0, middle - half) if successes else 0.0, min(1.0, middle + half) if successes < trials else 1.0
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Estimate a difference over replications that saw the same messages."""
+    return Estimate.of((np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).tolist())
+
+
+Runs = Mapping[str, Sequence[Mapping[str, Summary]]]  # alternative -> replication -> tenant
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `compare` found.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The question.
+    as_of : date
+        The date whose facts applied.
+    replications, seed : int
+        How many runs, of which random streams.
+    runs : mapping
+        Alternative -> replication -> tenant -> Summary.
+    under : mapping
+        ``(limit id, reading)`` -> the same, for the alternatives that meet the limit.
+    """
+
+    scenario: Scenario
+    as_of: dt.date
+    replications: int
+    seed: int
+    runs: Runs = field(repr=False)
+    under: Mapping[tuple[str, str], Runs] = field(repr=False)
+
+    @property
+    def baseline(self) -> str:
+        """The alternative that the others are compared with: the first."""
+        return next(iter(self.runs))
+
+    def values(self, alternative: str, tenant: str, metric: str, under: tuple[str, str] | None = None) -> list[float]:
+        """Return one number per replication."""
+        runs = {**self.runs, **(self.under[under] if under else {})}
+        return [summaries[tenant].numbers[metric] for summaries in runs[alternative]]
+
+    def estimate(
+        self, alternative: str, tenant: str, metric: str, under: tuple[str, str] | None = None
+    ) -> Estimate:
+        """Return a metric with its interval.
+
+        `finished_at` is over the replications in which nothing was left waiting.
+        """
+        values = self.values(alternative, tenant, metric, under)
+        if metric == "finished_at":
+            values = [value for value in values if not math.isnan(value)]
+        return Estimate.of(values)
+
+    def tenants(self, alternative: str) -> list[str]:
+        """Return the tenants that an alternative carries."""
+        return list(self.runs[alternative][0])
+
+    def finished(self, alternative: str, tenant: str) -> tuple[float, float, float]:
+        """Return how often nothing was left waiting at the end, with its Wilson interval."""
+        times = sum(self.values(alternative, tenant, "finished"))
+        return times / self.replications, *wilson(int(times), self.replications)
+
+    def refusals(self, alternative: str, tenant: str) -> dict[str, Estimate]:
+        """Return, for each limit, the messages that it throttled."""
+        return self._by_name(alternative, tenant, lambda summary: summary.refusals)
+
+    def bound_by(self, alternative: str, tenant: str) -> dict[str, float]:
+        """Return the share of each cause in the total delay of accepted messages; empty if there was none."""
+        totals: dict[str, float] = {}
+        for summaries in self.runs[alternative]:
+            for name, seconds in summaries[tenant].bound_by.items():
+                totals[name] = totals.get(name, 0.0) + seconds
+        total = sum(totals.values())
+        shares = {name: seconds / total for name, seconds in totals.items()} if total > INSTANT else {}
+        return {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share > 0}
+
+    def _by_name(
+        self, alternative: str, tenant: str, pick: Callable[[Summary], Mapping[str, float]]
+    ) -> dict[str, Estimate]:
+        found = [pick(summaries[tenant]) for summaries in self.runs[alternative]]
+        names = dict.fromkeys(name for one in found for name in one)
+        return {name: Estimate.of([one.get(name, 0.0) for one in found]) for name in names}
+
+    def difference(self, than: str, alternative: str) -> dict[str, dict[str, Estimate]]:
+        """Return by how much an alternative differs from another, by tenant and metric, paired by replication."""
+        shared = [tenant for tenant in self.tenants(alternative) if tenant in self.tenants(than)]
+        return {
+            tenant: {
+                metric: paired(self.values(alternative, tenant, metric), self.values(than, tenant, metric))
+                for metric in METRICS
+            }
+            for tenant in shared
+        }
+
+    def conclusion(self, under: tuple[str, str] | None = None) -> frozenset[str]:
+        """Return the alternatives that are not worse than the best: by `on_time`, without a deadline by `accepted`.
+
+        Summed over the tenants that are not neighbours; an alternative belongs to the set if its paired difference
+        from the best does not exclude 0.
+        """
+        metric = "accepted" if self.scenario.deadline is None else "on_time"
+        own = [tenant.name for tenant in self.scenario.tenants if not tenant.neighbour]
+        totals = {
+            alternative: np.sum([self.values(alternative, tenant, metric, under) for tenant in own], axis=0)
+            for alternative in self.runs
+        }
+        best = max(totals.values(), key=lambda values: float(values.mean()))
+        found = set()
+        for alternative, values in totals.items():
+            gap = paired(values.tolist(), best.tolist())
+            if gap.mean == 0 or (gap.low is not None and gap.high is not None and gap.low <= 0 <= gap.high):
+                found.add(alternative)
+        return frozenset(found)
+
+    def flips(self) -> list[dict[str, Any]]:
+        """Return, for each other reading of a limit in use, whether the conclusion changes under it alone."""
+        standing = self.conclusion()
+        return [
+            {"limit": limit, "reading": reading, "flips": self.conclusion((limit, reading)) != standing}
+            for limit, reading in self.under
+        ]
+
+    def assumptions(self) -> list[dict[str, str]]:
+        """Return what the numbers rest on: facts graded assumed or with an assumed field, and own figures."""
+        return self.scenario.rests_on(list(self.runs), self.as_of)
+
+    def ends_at(self, alternative: str) -> str:
+        """Return the providers at which an alternative's channels end."""
+        lanes = self.scenario.lanes(alternative, self.as_of)
+        return ", ".join(dict.fromkeys(lane.provider.name for lane in lanes))
+
+    def role(self, alternative: str) -> str:
+        """Return where an alternative's mail is accepted: ``delivery`` at mailbox providers, else ``submission``."""
+        lanes = self.scenario.lanes(alternative, self.as_of)
+        return "delivery" if all(lane.provider.role == "delivery" for lane in lanes) else "submission"
+
+    def json(self) -> dict[str, Any]:
+        """Return the document of the contract (`compare --json`)."""
+        alternatives = {}
+        for alternative in self.runs:
+            tenants = {}
+            for tenant in self.tenants(alternative):
+                numbers: dict[str, Any] = {
+                    metric: self.estimate(alternative, tenant, metric).json() for metric in METRICS
+                }
+                if math.isnan(self.values(alternative, tenant, "delivered")[0]):
+                    numbers["delivered"] = None
+                if self.scenario.deadline is None:
+                    numbers["on_time"] = None
+                probability, low, high = self.finished(alternative, tenant)
+                numbers["finished"] = {"probability": probability, "low": low, "high": high}
+                numbers["refusals"] = {k: v.json() for k, v in self.refusals(alternative, tenant).items()}
+                numbers["bound_by"] = self.bound_by(alternative, tenant)
+                tenants[tenant] = numbers
+            alternatives[alternative] = {"ends_at": self.ends_at(alternative), "tenants": tenants}
+        differences = {}
+        for alternative in list(self.runs)[1:]:
+            changes = self.difference(self.baseline, alternative)
+            differences[alternative] = {
+                tenant: {metric: {"mean": e.mean, "low": e.low, "high": e.high} for metric, e in found.items()}
+                for tenant, found in changes.items()
+            }
+        return {
+            "scenario": self.scenario.name,
+            "as_of": self.as_of.isoformat(),
+            "replications": self.replications,
+            "seed": self.seed,
+            "baseline": self.baseline,
+            "alternatives": alternatives,
+            "differences": differences,
+            "best": sorted(self.conclusion()),
+            "rests_on": self.assumptions(),
+            "readings": self.flips(),
+            "random": self.scenario.random_parts(),
+        }
+
+    def table(self) -> "pd.DataFrame":
+        """Return one row per alternative, tenant and metric: mean, low, high, random."""
+        import pandas as pd
+
+        rows = [
+            {"alternative": alternative, "tenant": tenant, "metric": metric}
+            | self.estimate(alternative, tenant, metric).json()
+            for alternative in self.runs
+            for tenant in self.tenants(alternative)
+            for metric in METRICS
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def attempts(self) -> "pd.DataFrame":
+        """Every attempt of every replication and alternative: the record of DESIGN §8. Simulated again when first asked."""
+        import pandas as pd
+
+        return pd.concat(self.frames(), ignore_index=True)
+
+    def frames(self) -> "Iterator[pd.DataFrame]":
+        """Yield the record of each run, one alternative and replication after the other."""
+        for alternative in self.runs:
+            for replication in range(self.replications):
+                attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
+                found = frame(attempts, self.scenario.zero)
+                found.insert(0, "alternative", alternative)
+                found.insert(1, "replication", replication)
+                yield found
+
+    def timeline(self, alternative: str, replication: int = 0) -> "pd.DataFrame":
+        """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`."""
+        return timeline(run(self.scenario, alternative, self.seed, replication, self.as_of), self.scenario.zero)
+
+    def _repr_html_(self) -> str:
+        from simlib.report import comparison
+
+        return comparison(self).to_html(index=False)
+
+
+def compare(
+    scenario: Scenario,
+    replications: int = 20,
+    seed: int = 1,
+    jobs: int | None = None,
+    as_of: dt.date | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Simulate every alternative on the same arrivals, so many times.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The question.
+    replications : int
+        How many runs of each alternative.
+    seed : int
+        Same scenario and seed, same result, whatever `jobs`.
+    jobs : int, optional
+        How many processes; by default as many as there are cores, if the work is worth starting them.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+    progress : callable, optional
+        Told how many replications are done, of how many.
+
+    Returns
+    -------
+    Result
+        Means, intervals, paired differences, and under which other readings the conclusion changes.
+
+    Raises
+    ------
+    ValueError
+        If `replications` or `jobs` is less than 1.
+
+    Examples
+    --------
+    >>> scenario = Scenario.build({
+    ...     "name": "80 at once", "duration": "1h",
+    ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 80}}],
+    ...     "alternatives": {"Office 365": {"channels": [{"name": "o", "tenants": ["us"], "to": "office365"}]}},
+    ... })
+    >>> compare(scenario, replications=2).estimate("Office 365", "us", "throttled").mean
+    50.0
+    """
+    for name, value in (("replications", replications), ("jobs", jobs)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    variants = _variants(scenario, as_of)
+    tell = progress or (lambda done, of: None)
+    began = time.perf_counter()
+    found = [_replicate(variants, seed, 0, as_of)]
+    tell(1, replications)
+    rest = (time.perf_counter() - began) * (replications - 1)
+    workers = min(jobs or (os.cpu_count() or 1), max(1, replications - 1))
+    if workers > 1 and (jobs is not None or rest > WORTH_PROCESSES):
+        from joblib import Parallel, delayed
+
+        tasks = (delayed(_replicate)(variants, seed, number, as_of) for number in range(1, replications))
+        for one in Parallel(n_jobs=workers, return_as="generator")(tasks):
+            found.append(one)
+            tell(len(found), replications)
+    else:
+        for number in range(1, replications):
+            found.append(_replicate(variants, seed, number, as_of))
+            tell(len(found), replications)
+    runs: dict[tuple[str, str] | None, dict[str, list[Mapping[str, Summary]]]] = {}
+    for key, alternative, _ in variants:
+        runs.setdefault(key, {})[alternative] = [one[key, alternative] for one in found]
+    standing = runs.pop(None)
+    under = {key: found for key, found in runs.items() if key is not None}
+    return Result(scenario, as_of or scenario.date, replications, seed, standing, under)
+
+
+Variant = tuple[tuple[str, str] | None, str, Scenario]
+
+
+def _variants(scenario: Scenario, as_of: dt.date | None) -> list[Variant]:
+    """Return what has to be simulated: every alternative as asked, and under each other reading of a limit it meets."""
+    variants: list[Variant] = [(None, alternative, scenario) for alternative in scenario.alternatives]
+    for alternative in scenario.alternatives:
+        for limit, reading in scenario.readings_of(alternative, as_of):
+            variants.append(((limit, reading), alternative, scenario.replace(readings={limit: reading})))
+    return variants
+
+
+def _replicate(
+    variants: Sequence[Variant], seed: int, replication: int, as_of: dt.date | None
+) -> dict[tuple[tuple[str, str] | None, str], dict[str, Summary]]:
+    """Run every variant once, on the same messages."""
+    messages = variants[0][2].messages(seed, replication)
+    found = {}
+    for key, alternative, scenario in variants:
+        attempts = run(scenario, alternative, seed, replication, as_of, messages)
+        found[key, alternative] = summarize(attempts, scenario, scenario.lanes(alternative, as_of))
+    return found
+
+
+# The record as a table
+
+
+def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
+    """Return the record of a run as DESIGN §8 has it, times as `Timestamp` with zone and again in seconds (``_s``).
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record.
+    zero : datetime
+        The moment of second 0, with a zone.
+    """
+    import pandas as pd
+
+    messages = attempts.messages
+    message = attempts["message"].astype(int)
+    kinds = [attempts.kinds[number] for number in attempts["kind"].astype(int)]
+    addresses = np.array(messages.addresses, dtype=object)[messages.sender[message]]
+    ips = np.array([*attempts.ips, ""], dtype=object)[attempts["ip"].astype(int)]
+    texts = [
+        _text(kind, zero, row, ip, attempts.queues[int(row[1])][2], sender)
+        for kind, row, ip, sender in zip(kinds, attempts.rows.tolist(), ips, addresses, strict=True)
+    ]
+    created = messages.created_at[message]
+    columns: dict[str, Any] = {
+        "message_id": np.array(messages.ids(), dtype=object)[message],
+        "label": np.array(messages.labels or ("",), dtype=object)[messages.label[message]],
+        "tenant": np.array(messages.tenants, dtype=object)[messages.tenant[message]],
+        "sender": addresses,
+        "recipients": messages.recipients[message],
+        "bytes": messages.bytes[message],
+        "ip": ips,
+        "provider": [attempts.queues[int(number)][1] for number in attempts["queue"]],
+        "retry": attempts["retry"].astype(int),
+    }
+    for name, seconds in (("created_at", created), ("started_at", attempts["started"]), ("ended_at", attempts["ended"])):
+        columns[name] = pd.Timestamp(zero) + pd.to_timedelta(seconds, unit="s")
+        columns[f"{name}_s"] = seconds
+    columns["held"] = attempts["held"]
+    for position, name in ((4, "stage"), (1, "code"), (2, "enhanced")):
+        columns[name] = [kind[position] for kind in kinds]
+    columns["text"] = texts
+    columns["limit"] = [kind[5] for kind in kinds]
+    columns["final"] = attempts["final"] > 0
+    columns["session"] = attempts["session"].astype(int)
+    columns["transaction"] = attempts["transaction"].astype(int)
+    return pd.DataFrame(columns)
+
+
+def _text(
+    kind: tuple[str, int, str, str, str, str], zero: dt.datetime, row: Sequence[float], ip: str, account: str, sender: str
+) -> str:
+    if "{" not in kind[3]:
+        return kind[3]
+    ended = row[COLUMNS.index("ended")]
+    return render(
+        kind[3],
+        provider=kind[0],
+        clock=zero + dt.timedelta(seconds=ended),
+        session=int(row[COLUMNS.index("session")]),
+        transaction=int(row[COLUMNS.index("transaction")]),
+        ip=ip,
+        account=account or ip,
+        sender=sender,
+    )
+
+
+def timeline(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
+    """Return what happened in each minute: messages accepted, accepted after a hold, and attempts refused.
+
+    Returns
+    -------
+    DataFrame
+        Index: the minute's beginning. Columns: ``accepted`` (at once), ``held`` (accepted, after a hold), ``refused``,
+        and ``holding``: the share of the minute in which some reply was held; in attempts.
+    """
+    import pandas as pd
+
+    ended = ~np.isnan(attempts["ended"])
+    code = np.array([kind[1] for kind in attempts.kinds])[attempts["kind"].astype(int)][ended]
+    held = attempts["held"][ended]
+    at = attempts["ended"][ended]
+    minutes = np.arange(int(math.ceil((at.max() if len(at) else 0) / 60)) + 1)
+    minute = (at // 60).astype(int)
+    good = (code >= 200) & (code < 300)
+    table = {
+        name: np.bincount(minute[chosen], minlength=len(minutes))
+        for name, chosen in (
+            ("accepted", good & (held <= INSTANT)),
+            ("held", good & (held > INSTANT)),
+            ("refused", ~good),
+        )
+    }
+    holding = held > INSTANT
+    if holding.any():
+        union = _union([((at - held)[holding], at[holding])])
+        edges = union(np.append(minutes, len(minutes)) * 60.0)
+        table["holding"] = np.diff(edges) / 60
+    else:
+        table["holding"] = np.zeros(len(minutes))
+    return pd.DataFrame(table, index=pd.Timestamp(zero) + pd.to_timedelta(minutes * 60.0, unit="s"))

@@ -1,0 +1,204 @@
+"""How the TOML files are read: durations, rates, and errors in one line.
+
+Facts about providers and tools and scenario files all come in through here, so that a wrong key, unit or value is
+refused the same way everywhere: one line that names the file, the key, the rule and the value.
+"""
+
+import datetime as dt
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
+
+__all__ = ["Fact", "Frozen", "Rate", "Seconds", "check", "duration", "read_toml"]
+
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
+RATE = re.compile(r"(\d+(?:\.\d+)?)/(?:(\d+(?:\.\d+)?)?(s|min|h|d))")
+
+Grade = Literal["A", "B", "C", "D", "assumed", "observed"]
+
+
+def duration(value: object) -> float:
+    """Seconds in a duration such as ``"45s"``, ``"10min"``, ``"1.5h"`` or ``"5d"``.
+
+    Parameters
+    ----------
+    value : object
+        The text of the duration. Numbers are refused: a unit belongs to it.
+
+    Returns
+    -------
+    float
+        The duration, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If the value isn't a number followed by ``s``, ``min``, ``h`` or ``d``.
+
+    Examples
+    --------
+    >>> duration("10min")
+    600.0
+    """
+    found = DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f"must be a duration like '45s', '10min', '8h' or '5d', got {value!r}")
+    return float(found[1]) * UNITS[found[2]]
+
+
+class Rate(NamedTuple):
+    """An amount in a period, as providers publish it: ``Rate(30, 60.0)`` is ``"30/min"``.
+
+    A bare amount has no period: it lasts as long as the thing it counts (a session, a message, what is in progress).
+
+    Examples
+    --------
+    >>> Rate.parse("319444/10min")
+    Rate(amount=319444, period=600.0)
+    >>> str(Rate.parse("30/min")), str(Rate.parse(3))
+    ('30/min', '3')
+    """
+
+    amount: float
+    period: float | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> "Rate":
+        """Read ``"30/min"``, ``"319444/10min"`` or a bare number; anything else is a ValueError that says so."""
+        if isinstance(value, Rate):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+            return cls(value)
+        found = RATE.fullmatch(value) if isinstance(value, str) else None
+        if not found:
+            raise ValueError(f"must be a positive number or look like '100/min' (s|min|h|d), got {value!r}")
+        amount, count = float(found[1]), float(found[2] or 1)
+        if amount <= 0 or count <= 0:
+            raise ValueError(f"must be more than 0 in a period longer than 0, got {value!r}")
+        return cls(int(amount) if amount.is_integer() else amount, count * UNITS[found[3]])
+
+    @property
+    def per_second(self) -> float:
+        """The rate in events per second."""
+        if self.period is None:
+            raise ValueError(f"a bare amount has no rate, got {self.amount}")
+        return self.amount / self.period
+
+    def __str__(self) -> str:
+        if self.period is None:
+            return f"{self.amount:g}" if self.amount < 1e6 else f"{self.amount:.0f}"
+        unit, size = max(((u, s) for u, s in UNITS.items() if self.period % s == 0), key=lambda pair: pair[1])
+        count = self.period / size
+        amount = f"{self.amount:.0f}" if float(self.amount).is_integer() else f"{self.amount:g}"
+        return f"{amount}/{'' if count == 1 else f'{count:g}'}{unit}"
+
+
+Seconds = Annotated[
+    float, BeforeValidator(duration), PlainSerializer(lambda seconds: f"{seconds!r}s", return_type=str)
+]
+
+
+class Frozen(BaseModel):
+    """Frozen data read from TOML; a key that nobody reads is refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class Fact(Frozen):
+    """What every fact carries: where it comes from, when that was said, and how good the source is.
+
+    Grades: ``A`` vendor's document or code, ``B`` real transcript, ``C`` quoted, ``D`` a single claim, ``assumed``,
+    ``observed`` (measured). ``assumed`` lists the fields that no source states.
+    """
+
+    source: str = Field(default="", description="URL, or the best public description")
+    as_of: dt.date | None = None
+    grade: Grade = "assumed"
+    review_by: dt.date | None = None
+    note: str = ""
+    assumed: tuple[str, ...] = ()
+    since: dt.date | None = Field(default=None, alias="from")
+    until: dt.date | None = None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> "Fact":
+        if self.grade != "assumed" and (not self.source.strip() or self.as_of is None):
+            raise ValueError(f"a fact of grade {self.grade} needs `source` and `as_of`")
+        unknown = [name for name in self.assumed if name not in type(self).model_fields]
+        if unknown:
+            raise ValueError(f"assumed names no field of this fact: {unknown[0]!r}")
+        return self
+
+    def holds_on(self, date: dt.date) -> bool:
+        """Whether the fact holds on that date (`from` included, `until` excluded)."""
+        return (self.since is None or self.since <= date) and (self.until is None or date < self.until)
+
+    @property
+    def rests_on_assumption(self) -> bool:
+        """Whether the fact is graded assumed or has a field that no source states."""
+        return self.grade == "assumed" or bool(self.assumed)
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def check(model: type[Checked], data: object, where: str) -> Checked:
+    """Build a model from parsed TOML, or raise one ValueError line that names file, key, rule and value."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_in_words(error, data)}") from None
+
+
+def _in_words(error: ValidationError, data: Any) -> str:
+    """Return the first error as `key: rule, got value`, with tables named by their id or name instead of a number."""
+    first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
+    key = _key(first["loc"], data)
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key (value {value!r})"
+    if first["type"] == "missing":
+        return f"{key}: missing"
+    rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("Input must", "must")
+    shown = "" if "got " in rule or isinstance(value, dict | list) else f", got {value!r}"
+    return f"{key}: {rule}{shown}" if key else f"{rule}{shown}"
+
+
+def _key(loc: Sequence[str | int], data: Any) -> str:
+    """Name the place as a person would: `limits[transactions].at`."""
+    parts: list[str] = []
+    for step in loc:
+        if isinstance(step, int):
+            data = data[step] if isinstance(data, list | tuple) and step < len(data) else None
+            named = isinstance(data, Mapping)
+            name = next((data[k] for k in ("id", "name", "when", "label") if k in data), None) if named else None
+            parts.append(f"[{name or step + 1}]")
+        elif isinstance(data, Mapping) and (step in data or step == loc[-1]):
+            data = data.get(step)
+            parts.append(f".{step}" if parts else step)
+        # else a tag that pydantic adds for the member of a union
+    return "".join(parts)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; a missing or broken one is a ValueError that names it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+
+
+def parse_as(kind: Any, value: object) -> Any:
+    """Read one value as a type, with the plain rule as the error."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None

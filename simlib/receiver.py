@@ -1,0 +1,549 @@
+"""The provider's side of SMTP, without I/O: every decision about which reply a client gets.
+
+Rule 1: whatever decides a reply lives here and in `windows`. The simulator and the fake servers only ask.
+Rule 2: this file knows no clock, no socket and no SimPy. It is told the time, in seconds since second 0, and time
+never goes back.
+A client's behaviour never raises: it gets a `Reply`.
+
+A session goes through `connect`, `ehlo`, `starttls`, `auth`, then per message `mail`, `rcpt`, `data` and `end_of_data`
+(or `rset`), and ends with `quit` or `disconnect`.
+"""
+
+import datetime as dt
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final
+
+from simlib.provider import STAGES, Limit, Provider, Reply
+from simlib.windows import INSTANT, Window, window_of
+
+__all__ = ["TOKEN_LIFETIME", "Account", "Receiver", "Session"]
+
+TOKEN_LIFETIME: Final = 3600.0
+"""How long an access token is good for, in seconds: `expires_in` of the token endpoint (DESIGN §7)."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What AUTH proves: a mailbox, or a domain's credential.
+
+    Parameters
+    ----------
+    user : str
+        The name that AUTH gives, in lower case.
+    password : str
+        What a password login has to say; the provider's side may change it.
+    refresh_token : str
+        What the token endpoint asks for.
+    domains : frozenset of str
+        The domains it may send as, where the provider's credential is a domain's.
+    disabled : bool
+        SMTP AUTH is switched off for it.
+    revoked : bool
+        Its OAuth grant is withdrawn: no new token, and the old ones fail.
+    """
+
+    user: str
+    password: str = field(default="password", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    domains: frozenset[str] = frozenset()
+    disabled: bool = False
+    revoked: bool = False
+
+
+class Session:
+    """One connection, from connect to close, as the provider sees it.
+
+    Parameters
+    ----------
+    number : int
+        Its number at this provider, from 1.
+    ip : str
+        The address it comes from.
+    """
+
+    one: ClassVar[int] = 1  # what a test asks for where there is nothing to measure
+    none: ClassVar[int] = 0
+
+    __slots__ = ("account", "domain", "greeted", "ip", "mail_from", "messages", "number", "occupied", "rcpt_domain")
+    __slots__ += ("recipients", "size", "started", "taken", "tenant", "tls", "transaction")
+
+    def __init__(self, number: int, ip: str) -> None:
+        self.number = number
+        self.ip = ip
+        self.greeted = False
+        self.tls = False
+        self.account = ""
+        self.tenant = ""
+        self.messages = 0  # accepted in this session
+        self.transaction = 0  # how many MAIL commands began one
+        self.started = False  # a transaction is in progress
+        self.mail_from = ""
+        self.domain = ""
+        self.rcpt_domain = ""
+        self.recipients = 0
+        self.size = 0
+        self.taken: list[tuple[Window, float, float]] = []  # given back if the transaction fails
+        self.occupied: list[Window] = []  # given back when the connection closes
+
+
+class Rule:
+    """A limit at work: one window for each account, address, domain or IP that it is counted by."""
+
+    __slots__ = ("asks", "attempts", "barred", "given_back", "holds", "id", "lasts", "late", "limit", "new", "penalty")
+    __slots__ += ("per", "reply", "takes", "takes_at", "windows")
+
+    def __init__(self, limit: Limit, provider: Provider, new: Callable[[Limit], Window]) -> None:
+        self.limit = limit
+        self.id = f"{provider.name}/{limit.id}"
+        self.reply = provider.refusal(limit)
+        self.holds = limit.holds
+        self.late = limit.on_excess == "accept_late"
+        self.attempts = limit.counts == "attempts"
+        self.penalty = limit.penalty
+        self.lasts = limit.count == "connections"  # taken until the connection closes
+        self.given_back = not self.attempts and limit.count in ("messages", *MEASURES)
+        self.per = KEYS.get(limit.per, limit.per)
+        self.takes_at = _takes_at(limit)
+        tested, taken = STAGES.index(limit.at), STAGES.index(self.takes_at)
+        measure = MEASURES.get(limit.count, "one")
+        one_by_one = self.takes_at == "RCPT" and limit.per != "message"
+        self.takes = "one" if one_by_one else measure
+        self.asks = self.takes if tested == taken else "one" if tested < taken else "none"
+        self.new = new
+        self.windows: dict[object, Window] = {}
+        self.barred: dict[object, float] = {}
+
+    def window(self, key: object) -> Window:
+        """Return the window of an account, an IP or whatever the limit is counted by."""
+        window = self.windows.get(key)
+        if window is None:
+            window = self.windows[key] = self.new(self.limit)
+        return window
+
+    def is_barred(self, key: object, now: float) -> bool:
+        """Whether a penalty is running."""
+        return self.barred.get(key, -math.inf) > now + INSTANT
+
+    def punish(self, key: object, now: float) -> None:
+        """Begin the penalty, if the limit has one and it isn't running: after the first excess nothing passes."""
+        if self.penalty is not None and not self.is_barred(key, now):
+            self.barred[key] = now + self.penalty
+
+
+KEYS: Final = {"sender": "mail_from", "session": "number", "recipient_domain": "rcpt_domain"}
+"""Where a session keeps what a limit is counted by, if not under the same name."""
+MEASURES: Final = {
+    "recipients": "recipients",
+    "unique_recipients": "recipients",  # all recipients are external and distinct (DESIGN §5)
+    "external_recipients": "recipients",
+    "bytes": "size",
+}
+"""What a limit counts, where it isn't one by one."""
+
+
+def _caps(rules: Sequence[Rule], stage: str) -> Iterator[tuple[str, float, Rule]]:
+    """What a single message may have at most: measured on the message itself, nothing is counted."""
+    for rule in rules:
+        if rule.limit.per == "message" and rule.limit.at == stage:
+            assert rule.limit.limit is not None
+            yield rule.takes, rule.limit.limit.amount, rule
+
+
+def _takes_at(limit: Limit) -> str:
+    """Return the stage at which a limit's amount is taken; `at` is where it is tested."""
+    if limit.count in ("connections", "sessions"):
+        return "AUTH" if limit.per in ("account", "tenant") else "CONNECT"
+    if limit.count in ("transactions", "logins"):
+        return "MAIL" if limit.count == "transactions" else "AUTH"
+    known_from = "RCPT" if limit.count in MEASURES else "MAIL"
+    return limit.at if STAGES.index(limit.at) >= STAGES.index(known_from) else "EOD"
+
+
+class Receiver:
+    """A provider that answers SMTP commands: limits, credentials and sentences from its facts.
+
+    Parameters
+    ----------
+    provider : Provider
+        The facts, with readings, amounts and date already chosen.
+    accounts : mapping of str to Account, optional
+        Who may log in, by lower-case user name. Anything with a `get` serves.
+    start : datetime, optional
+        What the provider's clock shows at second 0; midnight UTC of the newest fact by default.
+
+    Examples
+    --------
+    >>> receiver = Receiver(Provider.load("office365"), {"rep01@us.example": Account("rep01@us.example")})
+    >>> session, banner = receiver.connect("127.0.0.1", now=0)
+    >>> receiver.ehlo(session, now=0).code, receiver.starttls(session, now=0).code
+    (250, 220)
+    >>> receiver.auth(session, "rep01@us.example", "password", now=0).code
+    235
+    >>> receiver.mail(session, "rep01@us.example", now=0).code, receiver.rcpt(session, "a@b.example", now=0).code
+    (250, 250)
+    >>> receiver.data(session, now=0).code, receiver.end_of_data(session, 20_000, now=0).code
+    (354, 250)
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        accounts: Mapping[str, Account] | None = None,
+        start: dt.datetime | None = None,
+    ) -> None:
+        self.provider = provider
+        self.accounts: Mapping[str, Account] = {} if accounts is None else accounts
+        self._issued = 0
+        start = start or dt.datetime.combine(provider.newest, dt.time(), dt.UTC)
+        self.start = start if start.tzinfo else start.replace(tzinfo=dt.UTC)
+        self.sessions = 0
+        self.blocked: set[str] = set()
+        self._tokens: dict[str, tuple[Account, float]] = {}
+        clock, utc = _since_midnight(self.start), _since_midnight(self.start.astimezone(dt.UTC))
+
+        def new(limit: Limit) -> Window:
+            return window_of(limit, clock, utc)
+
+        self.rules = tuple(Rule(limit, provider, new) for limit in provider.limits if limit.limit is not None)
+        counting = tuple(rule for rule in self.rules if rule.limit.per != "message")
+        self._caps = {stage: tuple(_caps(self.rules, stage)) for stage in STAGES}
+        self._tests = {stage: tuple(rule for rule in counting if rule.limit.at == stage) for stage in STAGES}
+        self._takes = {stage: tuple(rule for rule in counting if rule.takes_at == stage) for stage in STAGES}
+        self._plan = {stage: (self._caps[stage], self._tests[stage], self._takes[stage]) for stage in STAGES}
+        self._busy = {stage: any(self._plan[stage]) for stage in STAGES}
+        self._per_session = tuple(rule for rule in self.rules if rule.limit.per == "session")
+        self._transactions = tuple(rule for rule in self.rules if rule.limit.count == "transactions")
+        self._credential = provider.credential
+        self._banner = provider.says("banner", "CONNECT")
+        self._ehlo = provider.says("ehlo", "EHLO"), provider.says("ehlo_tls", "EHLO")
+        self._mail = provider.says("mail", "MAIL")
+        self._rcpt = provider.says("rcpt", "RCPT")
+        self._data = provider.says("data", "DATA")
+        self._accepted = provider.says("accepted", "EOD")
+        self._send_as = provider.says("send-as", "EOD")
+        self._blocklisted = provider.says("blocklisted", "CONNECT")
+
+    # The session
+
+    def connect(self, ip: str, now: float) -> tuple[Session, Reply]:
+        """Open a session; a reply of 4yz or 5yz means that the provider closes it at once."""
+        self.sessions += 1
+        session = Session(self.sessions, ip)
+        return session, self._refusal(session, "CONNECT", now) or self._banner
+
+    def ehlo(self, session: Session, now: float) -> Reply:
+        """EHLO or HELO; a transaction in progress is dropped (RFC 5321 §4.1.4)."""
+        refusal = self._refusal(session, "EHLO", now)
+        if refusal:
+            return refusal
+        self._end_transaction(session, now, failed=True)
+        session.greeted = True
+        return self._ehlo[session.tls]
+
+    def starttls(self, session: Session, now: float) -> Reply:
+        """STARTTLS; what was said before it is forgotten (RFC 3207 §4.2)."""
+        session.tls = True
+        session.greeted = False
+        return self.provider.says("starttls", "EHLO")
+
+    def auth(self, session: Session, user: str, secret: str, now: float, token: bool = False) -> Reply:
+        """AUTH with a password, or with an access token.
+
+        Parameters
+        ----------
+        session : Session
+            The session that logs in; it keeps its account until it ends.
+        user : str
+            The name given, a mailbox or the user of a domain's credential.
+        secret : str
+            The password, or the access token where `token` is true.
+        now : float
+            The time, in seconds.
+        token : bool
+            Whether the mechanism is XOAUTH2 or OAUTHBEARER.
+        """
+        says = self.provider.says
+        if not session.greeted:
+            return says("ehlo_first", "AUTH")
+        if self.provider.tls == "required" and not session.tls:
+            return says("tls_required", "AUTH")
+        user = user.lower()
+        session.account, session.tenant = user, user.rpartition("@")[2]
+        refusal = self._refusal(session, "AUTH", now) or self._bad_credential(user, secret, now, token)
+        if refusal:
+            session.account = session.tenant = ""
+        return refusal or says("auth_ok", "AUTH")
+
+    def _bad_credential(self, user: str, secret: str, now: float, token: bool) -> Reply | None:
+        says = self.provider.says
+        account = self.accounts.get(user)
+        if account is not None and account.disabled:
+            return says("auth_disabled", "AUTH")
+        if token:
+            owner, until = self._tokens.get(secret, (None, 0.0))
+            good = owner is not None and owner is account and not owner.revoked and now < until
+            return None if good else says("token_refused", "AUTH")
+        if self.provider.speaks_of("password_refused"):
+            return says("password_refused", "AUTH")
+        return None if account is not None and secret == account.password else says("auth_failed", "AUTH")
+
+    def issue_token(self, user: str, refresh_token: str, now: float) -> str | None:
+        """Give an access token for `TOKEN_LIFETIME` seconds, or None if the grant is unknown or revoked (RFC 6749 §6)."""
+        account = self.accounts.get(user.lower())
+        if account is None or account.revoked or refresh_token != account.refresh_token:
+            return None
+        self._issued += 1
+        token = _digest(self.provider.name, account.user, self._issued, size=32)
+        self._tokens[token] = account, now + TOKEN_LIFETIME
+        return token
+
+    def revoke(self, user: str) -> None:
+        """Withdraw an account's OAuth grant: its tokens fail at once, and no new one is issued until it is given again."""
+        account = self.accounts.get(user.lower())
+        if account is not None:
+            account.revoked = True
+            self._tokens = {token: owned for token, owned in self._tokens.items() if owned[0] is not account}
+
+    def quit(self, session: Session, now: float) -> Reply:
+        """QUIT: the session is over."""
+        self.disconnect(session, now)
+        return self.provider.says("quit", "EOD")
+
+    def disconnect(self, session: Session, now: float) -> None:
+        """End the session, by whichever side; what it occupied is free from `now` on."""
+        self._end_transaction(session, now, failed=True)
+        while session.occupied:
+            session.occupied.pop().give_back(1, now)
+        for rule in self._per_session:
+            rule.windows.pop(session.number, None)
+
+    # The transaction
+
+    def mail(self, session: Session, mail_from: str, now: float, size: int = 0) -> Reply:
+        """MAIL FROM, with the size that the client declares (RFC 1870), in bytes."""
+        if not session.greeted or session.started:
+            return self.provider.says("bad_sequence" if session.started else "ehlo_first", "MAIL")
+        if not session.account:
+            if self.provider.role == "submission" and self.provider.auth:
+                return self.provider.says("auth_required", "MAIL")
+            session.account = session.ip
+        if mail_from != session.mail_from:
+            session.mail_from = mail_from
+            session.domain = mail_from.rpartition("@")[2]
+        session.recipients = 0
+        session.size = size
+        session.transaction += 1
+        if self._busy["MAIL"] or self.blocked:
+            refusal = self._refusal(session, "MAIL", now)
+            if refusal:
+                return refusal
+        session.started = True
+        return self._mail
+
+    def rcpt(self, session: Session, rcpt_to: str, now: float) -> Reply:
+        """RCPT TO; each recipient is counted on its own."""
+        if not session.started:
+            return self.provider.says("bad_sequence", "RCPT")
+        session.recipients += 1
+        if self._busy["RCPT"]:
+            session.rcpt_domain = rcpt_to.rpartition("@")[2]
+            refusal = self._refusal(session, "RCPT", now)
+            if refusal:
+                session.recipients -= 1
+                return refusal
+        return self._rcpt
+
+    def data(self, session: Session, now: float) -> Reply:
+        """Answer the verb DATA; the message follows if it is 354."""
+        if not session.recipients:
+            return self.provider.says("bad_sequence", "DATA")
+        if self._busy["DATA"]:
+            return self._refusal(session, "DATA", now) or self._data
+        return self._data
+
+    def offer(self, session: Session, mail_from: str, recipients: int, now: float) -> Reply:
+        """MAIL, RCPT for each of `recipients` and DATA at one moment: the first refusal, or the 354.
+
+        A client whose RCPT or DATA is refused sends RSET; so does this.
+        """
+        reply = self.mail(session, mail_from, now)
+        if reply.code >= 400:
+            return reply
+        if not self._busy["RCPT"]:
+            session.recipients = recipients
+        else:
+            for _ in range(recipients):
+                reply = self.rcpt(session, "", now)
+                if reply.code >= 400:
+                    break
+        if reply.code < 400:
+            reply = self.data(session, now)
+        if reply.code >= 400:
+            self.rset(session, now)
+        return reply
+
+    def end_of_data(self, session: Session, size: int, now: float, header_from: str = "") -> Reply:
+        """Answer the dot after the message: accepted, refused, or accepted late.
+
+        Parameters
+        ----------
+        session : Session
+            The session whose transaction ends.
+        size : int
+            The message's size, in bytes.
+        now : float
+            The time of the dot, in seconds. The reply leaves `Reply.delay` later.
+        header_from : str, optional
+            The address of the From header; the envelope's by default.
+        """
+        session.size = size
+        if not self._may_send_as(session, header_from or session.mail_from):
+            self._count_attempt(session, "EOD", now)
+            self._end_transaction(session, now, failed=True)
+            return self._send_as
+        verdict = self._admit(session, "EOD", now)
+        if verdict is None:
+            verdict = self._accepted
+        failed = verdict.code >= 400
+        self._end_transaction(session, now + verdict.delay, failed)
+        if not failed:
+            session.messages += 1
+        return verdict
+
+    def rset(self, session: Session, now: float) -> Reply:
+        """RSET: the transaction is dropped, and what it took is given back."""
+        self._end_transaction(session, now, failed=True)
+        return self.provider.says("rset", "MAIL")
+
+    def _end_transaction(self, session: Session, at: float, failed: bool) -> None:
+        if session.taken:
+            if failed:
+                for window, amount, taken_at in session.taken:
+                    window.give_back(amount, taken_at)
+            session.taken.clear()
+        if session.started:
+            for rule in self._transactions:
+                rule.window(getattr(session, rule.per)).give_back(1, at)
+            session.started = False
+
+    def _may_send_as(self, session: Session, author: str) -> bool:
+        """Whether the credential covers the envelope's sender and the header's author."""
+        if self._credential == "account":
+            return session.account == author == session.mail_from or (
+                session.account == author.lower() == session.mail_from.lower()
+            )
+        if self._credential == "domain":
+            account = self.accounts.get(session.account)
+            return account is None or author.rpartition("@")[2].lower() in account.domains
+        return True
+
+    # Admission
+
+    def _refusal(self, session: Session, stage: str, now: float) -> Reply | None:
+        """Return a refusal at a stage before EOD, where nothing can be held."""
+        if self.blocked and session.ip in self.blocked and self._blocklisted.stage == stage:
+            return self._blocklisted
+        return self._admit(session, stage, now)
+
+    def _admit(self, session: Session, stage: str, now: float) -> Reply | None:
+        """The admission rule: None if there is room now, else a refusal, or an acceptance that comes late.
+
+        Limits of one stage are checked together, then taken together; refusals come before holds, and of several
+        holds the longest counts. What is held takes its place when it is let through.
+        """
+        refused: Rule | None = None
+        holder: Rule | None = None
+        held = 0.0
+        caps, tests, takes = self._plan[stage]
+        for measure, most, rule in caps:
+            if getattr(session, measure) > most:
+                refused = refused or rule
+        for rule in tests:
+            key = getattr(session, rule.per)
+            window = rule.windows.get(key) or rule.window(key)
+            if window.fits(getattr(session, rule.asks), now) and not (rule.barred and rule.is_barred(key, now)):
+                continue
+            rule.punish(key, now)
+            wait = window.wait(getattr(session, rule.asks), now) if rule.holds else math.inf
+            if wait == math.inf:
+                refused = refused or rule
+            elif wait > held:
+                held, holder = wait, rule
+        if refused:
+            self._count_attempt(session, stage, now)
+            return refused.reply
+        at = now + held
+        for rule in takes:
+            key = getattr(session, rule.per)
+            window = rule.windows.get(key) or rule.window(key)
+            amount = getattr(session, rule.takes)
+            window.take(amount, at)
+            if rule.lasts:
+                session.occupied.append(window)
+            elif rule.given_back and stage != "EOD":
+                session.taken.append((window, amount, at))
+        if holder is None:
+            return None
+        code, enhanced, text = self._accepted[:3]
+        return Reply(code, enhanced, text, "EOD", holder.id, held, 0.0 if holder.late else held)
+
+    def _count_attempt(self, session: Session, stage: str, now: float) -> None:
+        """Count a refused try where refused tries use the quota up."""
+        for rule in self._takes[stage]:
+            if rule.attempts:
+                rule.window(getattr(session, rule.per)).take(getattr(session, rule.takes), now)
+
+    # What goes over the wire
+
+    def render(self, reply: Reply, session: Session, now: float) -> str:
+        """Fill the placeholders of a reply's text in, as of the moment at which it leaves."""
+        if "{" not in reply.text:
+            return reply.text
+        return render(
+            reply.text,
+            provider=self.provider.name,
+            clock=self.start + dt.timedelta(seconds=now),
+            session=session.number,
+            transaction=session.transaction,
+            ip=session.ip,
+            account=session.account,
+            sender=session.mail_from,
+        )
+
+
+def render(
+    text: str, *, provider: str, clock: dt.datetime, session: int, transaction: int, ip: str, account: str, sender: str
+) -> str:
+    """Fill the placeholders of a sentence in.
+
+    `{host}` and `{id}` are functions of provider, session and transaction number, so that a simulation and a fake
+    server that saw the same commands say the same; `{time}` takes strftime formats, and `unix`.
+    """
+    return text.format(
+        ip=ip,
+        host=f"SENDLAB{int(_digest(provider, session, size=2), 16) % 10_000:04}",
+        id=_digest(provider, session, transaction, size=8),
+        time=_Clock.fromtimestamp(clock.timestamp(), dt.UTC),
+        account=account,
+        sender=sender,
+        domain=sender.rpartition("@")[2],
+    )
+
+
+class _Clock(dt.datetime):
+    """A time that also formats as Unix seconds: `{time:unix}`."""
+
+    def __format__(self, spec: str) -> str:
+        return str(int(self.timestamp())) if spec == "unix" else super().__format__(spec)
+
+
+def _digest(*parts: object, size: int) -> str:
+    """Return hex digits that look random and are always the same for the same parts."""
+    return hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=size).hexdigest()
+
+
+def _since_midnight(moment: dt.datetime) -> float:
+    return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6

@@ -1,0 +1,489 @@
+"""The scenario file: tenants, alternatives, events. Read, checked, and made ready to run (DESIGN §6)."""
+
+import datetime as dt
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+
+from simlib.channel import Channel, Incident, Lane
+from simlib.facts import Frozen, Rate, Seconds, check, read_toml
+from simlib.provider import Provider, parse
+from simlib.receiver import Account, Receiver
+from simlib.sender import NO_RETRY, Retry
+from simlib.tool import Habit, Tool, tools
+from simlib.workload import Batches, Day, Messages, RateOf, Tenant, Trace, offered
+
+__all__ = ["Alternative", "Event", "Scenario"]
+
+
+class Alternative(Frozen):
+    """One way to partition the tenants over channels."""
+
+    channels: tuple[Channel, ...] = Field(min_length=1)
+
+
+class Event(Frozen):
+    """Something that breaks a credential or lists an IP: at a moment, or at random moments."""
+
+    kind: Literal["password_change", "token_revoked", "auth_disabled", "blocklisted", "delisted"]
+    at: Seconds | None = None
+    rate: RateOf | None = None
+    tenant: str = ""
+    senders: int | None = Field(default=None, ge=1)
+    channel: str = ""
+    ip: int | None = Field(default=None, ge=1)
+    repaired_after: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Event":
+        if (self.at is None) == (self.rate is None):
+            raise ValueError("an event has either `at` or `rate`")
+        needed, other = ("channel", "tenant") if self.kind in ("blocklisted", "delisted") else ("tenant", "channel")
+        if not getattr(self, needed) or getattr(self, other):
+            raise ValueError(f"{self.kind} takes `{needed}`, not `{other}`")
+        if needed == "channel" and self.ip is None:
+            raise ValueError(f"{self.kind} takes `ip`, a number from 1")
+        return self
+
+
+def _start(value: object) -> object:
+    """Read ``"2026-12-01T08:00+09:00"``, a TOML datetime, or a bare ``"08:00"``."""
+    if isinstance(value, dt.datetime | dt.time):
+        return value
+    try:
+        if isinstance(value, str) and "T" not in value:
+            return dt.time.fromisoformat(value)
+        return dt.datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"must look like '2026-12-01T08:00+09:00' or '08:00', got {value!r}") from None
+
+
+def _clock(value: object) -> object:
+    try:
+        return value if isinstance(value, dt.time) else dt.time.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"must be a time like '17:30', got {value!r}") from None
+
+
+class Scenario(Frozen):
+    """A question: who sends what when, and which ways there are to send it.
+
+    Examples
+    --------
+    >>> scenario = Scenario.build({
+    ...     "name": "80 at once", "duration": "1h",
+    ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 80}}],
+    ...     "alternatives": {"Office 365": {"channels": [{"name": "o365", "tenants": ["us"], "to": "office365"}]}},
+    ... })
+    >>> scenario.replace(tenants={"us": {"senders": 2}}).tenants[0].senders
+    2
+    """
+
+    name: str
+    duration: Annotated[Seconds, Field(gt=0)]
+    transient: Seconds = 0.0
+    start: Annotated[dt.datetime | dt.time, BeforeValidator(_start)] = dt.time()
+    deadline: Annotated[dt.time | None, BeforeValidator(_clock)] = None
+    time_scale: float = Field(default=1.0, gt=0)
+    tenants: tuple[Tenant, ...] = Field(min_length=1)
+    alternatives: dict[str, Alternative] = Field(min_length=1)
+    events: tuple[Event, ...] = ()
+    readings: dict[str, str] = {}
+    limits: dict[str, Any] = {}
+    providers: dict[str, dict[str, Any]] = {}
+
+    _data: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _where: str = PrivateAttr(default="scenario")
+    _inline: dict[str, Provider] = PrivateAttr(default_factory=dict)
+    _lanes: dict[tuple[str, dt.date | None], tuple[Lane, ...]] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Scenario":
+        """Read a scenario file.
+
+        Raises
+        ------
+        ValueError
+            One line that names file, key and value, if anything in it can't be.
+        """
+        path = Path(path)
+        return cls.build(read_toml(path), str(path), path.parent)
+
+    @classmethod
+    def build(cls, data: Mapping[str, Any], where: str = "scenario", folder: Path = Path()) -> "Scenario":
+        """Check a scenario given as the dictionary that its TOML would be; `folder` is where traces are looked for."""
+        data = dict(data)
+        if isinstance(data.get("tenants"), list):
+            data["tenants"] = [_with_paths(tenant, folder) for tenant in data["tenants"]]
+        scenario = check(cls, data, where)
+        scenario._data, scenario._where = data, where
+        try:
+            scenario._inline.update(
+                (name, parse({"name": name, **facts}, f"providers.{name}")) for name, facts in scenario.providers.items()
+            )
+            scenario._cross_check()
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        return scenario
+
+    def replace(self, **changes: Any) -> "Scenario":
+        """Return a changed copy: tables are merged, and lists of named tables addressed by name.
+
+        Examples
+        --------
+        ``scenario.replace(tenants={"us": {"senders": 40}}, duration="8h")``
+        """
+        return Scenario.build(_merge(self._data, changes), self._where)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The dictionary that the file is, traces' paths made complete."""
+        return dict(self._data)
+
+    # What the keys mean
+
+    @property
+    def day(self) -> Day:
+        """When second 0 is, for times of day."""
+        clock = self.start if isinstance(self.start, dt.time) else self.start.time()
+        return Day(clock.hour * 3600 + clock.minute * 60 + clock.second, self.duration)
+
+    @property
+    def deadline_at(self) -> float | None:
+        """The deadline, in seconds since second 0."""
+        return None if self.deadline is None else self.day.at(self.deadline)
+
+    @property
+    def date(self) -> dt.date:
+        """The date whose facts apply: that of `start`, else the newest `as_of` of the facts in use."""
+        if isinstance(self.start, dt.datetime):
+            return self.start.date()
+        return max(self._raw_provider(name).newest for name in self._provider_names())
+
+    @property
+    def zero(self) -> dt.datetime:
+        """Second 0 as a moment with a zone (UTC where the file names none)."""
+        if isinstance(self.start, dt.datetime):
+            return self.start if self.start.tzinfo else self.start.replace(tzinfo=dt.UTC)
+        return dt.datetime.combine(self.date, self.start, dt.UTC)
+
+    def messages(self, seed: int, replication: int) -> Messages:
+        """Draw what all tenants offer in one replication; the same in every alternative."""
+        return offered(self.tenants, self.day, seed, replication)
+
+    def provider(self, name: str, as_of: dt.date | None = None) -> Provider:
+        """Return a provider as it is on that date, under this scenario's readings and amounts."""
+        provider = self._raw_provider(name).on(as_of or self.date)
+        own = f"{name}/"
+        provider = provider.read_as({id_: reading for id_, reading in self.readings.items() if id_.startswith(own)})
+        return provider.set({id_: amount for id_, amount in self.limits.items() if id_.startswith(own)})
+
+    def lanes(self, alternative: str, as_of: dt.date | None = None) -> tuple[Lane, ...]:
+        """Return an alternative's channels, each on its way to each of its providers, with every default filled in."""
+        key = alternative, as_of
+        if key not in self._lanes:
+            providers = {name: self.provider(name, as_of) for name in self._provider_names(alternative)}
+            channels = self.alternatives[alternative].channels
+            self._lanes[key] = tuple(_lane(channel, providers[name]) for channel in channels for name in channel.to)
+        return self._lanes[key]
+
+    def receivers(self, lanes: Sequence[Lane]) -> dict[str, Receiver]:
+        """Return one receiver for each provider of an alternative, with the accounts of those who send there."""
+        found: dict[str, Receiver] = {}
+        for lane in lanes:
+            name = lane.provider.name
+            accounts = {user: _account(user) for user in self._users(lane)}
+            if name not in found:
+                found[name] = Receiver(lane.provider, {}, self.zero)
+            found[name].accounts = {**found[name].accounts, **accounts}
+        return found
+
+    def incidents(
+        self, lanes: Sequence[Lane], rng: Callable[..., np.random.Generator]
+    ) -> list[tuple[Incident, tuple[str, ...]]]:
+        """Draw what happens to credentials and IPs in one run of an alternative, and at which providers."""
+        found: list[tuple[Incident, tuple[str, ...]]] = []
+        for number, event in enumerate(self.events):
+            providers, targets = self._targets(event, lanes)
+            if not targets:
+                continue
+            if event.rate is None:
+                assert event.at is not None
+                struck = [(event.at, targets)]
+            else:
+                # each sender (or IP) has its own stream of moments
+                struck = [
+                    (at, (target,))
+                    for target in targets
+                    for at in _moments(rng("event", str(number), target), event.rate, self.duration)
+                ]
+            for at, those in struck:
+                if at < self.duration:
+                    over = math.inf if event.repaired_after is None else at + event.repaired_after
+                    found.append((Incident(at, event.kind, those, over), providers))
+        return sorted(found, key=lambda pair: pair[0].at)
+
+    def rests_on(self, alternatives: Sequence[str], as_of: dt.date | None = None) -> list[dict[str, str]]:
+        """List every assumption that these alternatives use: facts graded assumed or with an assumed field, own figures."""
+        found: dict[str, str] = {}
+        for alternative in alternatives:
+            for lane in self.lanes(alternative, as_of):
+                for limit in lane.provider.limits:
+                    if limit.limit is not None and limit.rests_on_assumption:
+                        found[f"{lane.provider.name}/{limit.id}"] = limit.grade
+                for key in lane.channel.assumed:
+                    found[f"{lane.channel.name}: {key}"] = "assumed"
+                habit = _habit(lane.channel, lane.provider.name)
+                if habit is not None and habit.rests_on_assumption:
+                    found[f"{lane.channel.tool}/{habit.id}"] = habit.grade
+        return [{"id": id_, "grade": grade} for id_, grade in found.items()]
+
+    def readings_of(self, alternative: str, as_of: dt.date | None = None) -> list[tuple[str, str]]:
+        """Return the other readings of the limits that an alternative meets: ``(limit id, reading)``."""
+        return [
+            (f"{name}/{limit.id}", reading["name"])
+            for name in self._provider_names(alternative)
+            for limit in self.provider(name, as_of).limits
+            for reading in limit.readings
+            if self.readings.get(f"{name}/{limit.id}") != reading["name"]
+            and (limit.limit is not None or "limit" in reading)
+        ]
+
+    def random_parts(self) -> list[str]:
+        """List what differs between replications (DESIGN §9)."""
+        parts = []
+        for tenant in self.tenants:
+            for number, arrival in enumerate(tenant.arrivals, 1):
+                name = f"{tenant.name}: {arrival.label or f'arrivals {number}'}"
+                if isinstance(arrival, Trace):
+                    if arrival.resample == "senders":
+                        parts.append(f"{name}: whose rows of the trace each sender sends")
+                elif not isinstance(arrival, Batches) or arrival.rate is not None:
+                    parts.append(f"{name}: times of arrival")
+                elif tenant.spread == "observed" and arrival.per_sender is None:
+                    parts.append(f"{name}: who sends")
+        channels = [channel for alternative in self.alternatives.values() for channel in alternative.channels]
+        parts += [f"{channel.name}: service times" for channel in channels if channel.service.kind != "constant"]
+        parts += [f"{channel.name}: which provider a message goes to" for channel in channels if len(channel.to) > 1]
+        parts += [f"{event.kind}: when" for event in self.events if event.rate is not None]
+        return list(dict.fromkeys(parts))
+
+    # Checks across tables
+
+    def _cross_check(self) -> None:
+        names = [tenant.name for tenant in self.tenants]
+        _unique(names, "tenants", "name")
+        _unique([tenant.domain for tenant in self.tenants], "tenants", "domain")
+        if self.transient >= self.duration:
+            raise ValueError(f"transient must be shorter than the duration of {self.duration:g} s, got {self.transient:g} s")
+        if self.deadline_at is not None and self.deadline_at <= 0:
+            start = self.start if isinstance(self.start, dt.time) else self.start.time()
+            raise ValueError(f"deadline must come after the start at {start:%H:%M}, got {self.deadline:%H:%M}")
+        for tenant in self.tenants:
+            self._check_tenant(tenant)
+        for name, alternative in self.alternatives.items():
+            self._check_alternative(name, alternative, names)
+        for key in (*self.readings, *self.limits):
+            provider, _, limit = key.partition("/")
+            if not limit:
+                raise ValueError(f"readings and limits: must look like 'office365/messages-per-minute', got {key!r}")
+            self._raw_provider(provider).limit(limit)
+        for name in self._provider_names():
+            self.provider(name)
+        for event in self.events:
+            self._check_event(event, names)
+
+    def _check_tenant(self, tenant: Tenant) -> None:
+        count = len(tenant.names(self.day))
+        for number, arrival in enumerate(tenant.arrivals, 1):
+            where = f"tenants[{tenant.name}].arrivals[{arrival.label or number}]"
+            if arrival.senders is not None and arrival.senders > count:
+                raise ValueError(f"{where}.senders: must be at most the tenant's {count}, got {arrival.senders}")
+            if isinstance(arrival, Batches) and arrival.every is None:
+                first = self.day.at(arrival.first)
+                if not 0 <= first < self.duration:
+                    shown = arrival.first if isinstance(arrival.first, dt.time) else f"{arrival.first:g}s"
+                    raise ValueError(f"{where}.first: must lie within the scenario's hours, got '{shown}'")
+            if isinstance(arrival, Trace) and not _any_inside(arrival, self.day):
+                raise ValueError(f"{where}.file: no row lies within the scenario's hours, got {str(arrival.file)!r}")
+
+    def _check_alternative(self, name: str, alternative: Alternative, tenants: Sequence[str]) -> None:
+        where = f"alternatives.{name}"
+        _unique([channel.name for channel in alternative.channels], f"{where}.channels", "name")
+        carried = [tenant for channel in alternative.channels for tenant in channel.tenants]
+        for channel in alternative.channels:
+            for tenant in channel.tenants:
+                if tenant not in tenants:
+                    known = ", ".join(tenants)
+                    raise ValueError(f"{where}.channels[{channel.name}].tenants: unknown tenant {tenant!r} (there are: {known})")
+            for provider in channel.to:
+                try:
+                    self._raw_provider(provider)
+                    _lane(channel, self._raw_provider(provider))
+                except ValueError as error:
+                    raise ValueError(f"{where}.channels[{channel.name}]: {error}") from None
+        twice = next((tenant for tenant in carried if carried.count(tenant) > 1), None)
+        if twice:
+            raise ValueError(f"{where}: tenant {twice!r} is on more than one channel")
+        for tenant in self.tenants:
+            if tenant.name not in carried and not tenant.neighbour:
+                raise ValueError(f"{where}: no channel carries tenant {tenant.name!r}")
+
+    def _check_event(self, event: Event, tenants: Sequence[str]) -> None:
+        where = f"events[{event.kind}]"
+        if event.tenant and event.tenant not in tenants:
+            raise ValueError(f"{where}.tenant: unknown tenant {event.tenant!r} (there are: {', '.join(tenants)})")
+        if event.tenant and event.senders is not None:
+            tenant = self.tenants[tenants.index(event.tenant)]
+            count = len(tenant.names(self.day))
+            if event.senders > count:
+                raise ValueError(f"{where}.senders: must be at most the tenant's {count}, got {event.senders}")
+        if event.channel:
+            channels = [c for a in self.alternatives.values() for c in a.channels if c.name == event.channel]
+            if not channels:
+                raise ValueError(f"{where}.channel: unknown channel {event.channel!r}")
+            if event.ip is not None and event.ip > max(channel.ips for channel in channels):
+                raise ValueError(f"{where}.ip: the channel has fewer IPs, got {event.ip}")
+
+    # Finding things
+
+    def _provider_names(self, alternative: str | None = None) -> tuple[str, ...]:
+        chosen = self.alternatives.values() if alternative is None else [self.alternatives[alternative]]
+        return tuple(dict.fromkeys(name for one in chosen for channel in one.channels for name in channel.to))
+
+    def _raw_provider(self, name: str) -> Provider:
+        if name in self._inline:
+            return self._inline[name]
+        return Provider.load(name)
+
+    def _users(self, lane: Lane) -> list[str]:
+        """Return who logs in: each sender, or where a credential is a domain's, the domain."""
+        mine = [tenant for tenant in self.tenants if tenant.name in lane.channel.tenants]
+        if lane.provider.credential == "account":
+            return [address.lower() for tenant in mine for address in tenant.addresses(self.day)]
+        return [tenant.domain.lower() for tenant in mine] if lane.provider.credential == "domain" else [""]
+
+    def _targets(self, event: Event, lanes: Sequence[Lane]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the providers an event concerns, and the accounts or IPs it strikes there."""
+        if event.channel:
+            names = list(dict.fromkeys(lane.channel.name for lane in lanes))
+            if event.channel not in names:
+                return (), ()
+            providers = tuple(lane.provider.name for lane in lanes if lane.channel.name == event.channel)
+            return providers, (f"127.0.{names.index(event.channel) + 1}.{event.ip}",)
+        tenant = next(tenant for tenant in self.tenants if tenant.name == event.tenant)
+        struck = [lane for lane in lanes if tenant.name in lane.channel.tenants and _breaks(event.kind, lane)]
+        addresses = tuple(address.lower() for address in tenant.addresses(self.day)[: event.senders])
+        targets: dict[str, None] = {}
+        for lane in struck:
+            targets |= dict.fromkeys(addresses if lane.provider.credential == "account" else (tenant.domain.lower(),))
+        return tuple(lane.provider.name for lane in struck), tuple(targets)
+
+
+def _breaks(kind: str, lane: Lane) -> bool:
+    """Whether an event concerns the way a lane logs in."""
+    if lane.provider.role != "submission" or not lane.provider.auth:
+        return False
+    return kind == "auth_disabled" or (kind == "token_revoked") == lane.oauth
+
+
+def _account(user: str) -> Account:
+    return Account(user, refresh_token=user, domains=frozenset([user.rpartition("@")[2]]))
+
+
+def _habit(channel: Channel, provider: str) -> Habit | None:
+    return Tool.load(channel.tool).habit(provider) if channel.tool else None
+
+
+def _lane(channel: Channel, provider: Provider) -> Lane:
+    """Fill in what the file leaves open: the channel's own keys win over the tool's, the tool's over the shaping."""
+    habit = _habit(channel, provider.name) or Habit(id="none")
+    shaping = provider.shaping
+    offers_password = {"LOGIN", "PLAIN"} & set(provider.auth)
+    oauth = channel.auth == "oauth" or (channel.auth is None and provider.auth[:1] in (("XOAUTH2",), ("OAUTHBEARER",)))
+    if channel.auth == "oauth" and not {"XOAUTH2", "OAUTHBEARER"} & set(provider.auth):
+        raise ValueError(f"auth: {provider.name} offers no OAuth (it offers: {', '.join(provider.auth) or 'none'}), got 'oauth'")
+    if channel.auth == "password" and provider.auth and not offers_password:
+        raise ValueError(f"auth: {provider.name} takes no passwords (it offers: {', '.join(provider.auth)}), got 'password'")
+    return Lane(
+        channel,
+        provider,
+        connections=channel.connections or habit.connections or shaping.connections or 1,
+        messages_per_session=channel.messages_per_session or shaping.messages_per_session,
+        pace=channel.pace or habit.pace,
+        retry=_retry(channel, habit),
+        oauth=oauth,
+    )
+
+
+def _retry(channel: Channel, habit: Habit) -> Retry:
+    lifetime = channel.queue_lifetime
+    if channel.retry is None:
+        schedule = habit.schedule or NO_RETRY
+    elif isinstance(channel.retry, tuple):
+        if any(delay <= 0 for delay in channel.retry):
+            raise ValueError(f"retry: delays must be longer than 0, got {min(channel.retry):g} s")
+        schedule = Retry(channel.retry)
+    elif channel.retry == "none":
+        schedule = NO_RETRY
+    else:
+        named = _schedules().get(channel.retry)
+        if named is None:
+            raise ValueError(f"retry: unknown schedule {channel.retry!r} (there are: none, {', '.join(_schedules())})")
+        schedule = named
+    return schedule if lifetime is None else Retry(schedule.delays, lifetime)
+
+
+def _schedules() -> dict[str, Retry]:
+    """Return the retry schedules in the facts, by tool."""
+    found = {}
+    for name in tools():
+        schedule = next((habit.schedule for habit in Tool.load(name).habits if habit.schedule), None)
+        if schedule and schedule.delays:
+            found[name] = schedule
+    return found
+
+
+def _moments(rng: np.random.Generator, rate: Rate, duration: float) -> list[float]:
+    return sorted(rng.uniform(0, duration, rng.poisson(rate.per_second * duration)).tolist())
+
+
+def _any_inside(trace: Trace, day: Day) -> bool:
+    at = trace.rows(day)[0]
+    return bool(((at >= 0) & (at < day.duration)).any())
+
+
+def _unique(values: Sequence[str], where: str, key: str) -> None:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice:
+        raise ValueError(f"{where}: {key} given twice: {twice!r}")
+
+
+def _with_paths(tenant: Any, folder: Path) -> Any:
+    """Make a trace's path relative to the scenario file."""
+    if not isinstance(tenant, dict):
+        return tenant
+    arrivals = tenant.get("arrivals")
+    several = arrivals if isinstance(arrivals, list) else [arrivals]
+    found = [
+        {**one, "file": str(folder / one["file"])} if isinstance(one, dict) and isinstance(one.get("file"), str) else one
+        for one in several
+    ]
+    return {**tenant, "arrivals": found} if arrivals is not None else tenant
+
+
+def _merge(old: Any, new: Any) -> Any:
+    """Merge tables; a list of named tables is changed by name, everything else replaced."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
+    if isinstance(old, list) and isinstance(new, Mapping):
+        names = [item.get("name") for item in old]
+        unknown = next((name for name in new if name not in names), None)
+        if unknown is not None:
+            raise ValueError(f"replace: unknown name {unknown!r} (there are: {', '.join(map(str, names))})")
+        return [_merge(item, new[item["name"]]) if item.get("name") in new else item for item in old]
+    return new

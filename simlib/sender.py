@@ -1,0 +1,320 @@
+"""The sender's side without I/O: when a message may be offered, and when again.
+
+Pace, retries, session reuse and respect for a quota are decided here, for the simulation and for the load test alike.
+Like the receiver, this file knows no clock and no socket; it is told the time, in seconds since second 0.
+"""
+
+import math
+from collections import deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from simlib.facts import Rate, duration
+
+__all__ = ["NO_RETRY", "Due", "Pace", "Queue", "Retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How one sender spaces its messages: a batch back to back, then nothing for a while.
+
+    A batch takes what waits when it begins, up to `batch` messages; what comes later waits for the next one, which
+    begins no sooner than `wait` after the first message of this one started.
+
+    Parameters
+    ----------
+    batch : int
+        Messages in a batch.
+    wait : float
+        Seconds from the start of a batch's first message to the next batch.
+
+    Examples
+    --------
+    >>> Pace.parse("30/min")
+    Pace(batch=1, wait=2.0)
+    >>> Pace.parse({"batch": 25, "wait": "45s"})
+    Pace(batch=25, wait=45.0)
+    """
+
+    batch: int
+    wait: float
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or int(self.batch) != self.batch:
+            raise ValueError(f"batch must be a whole number of at least 1, got {self.batch!r}")
+        if not 0 < self.wait < math.inf:
+            raise ValueError(f"wait must be longer than 0, got {self.wait!r}")
+
+    @classmethod
+    def parse(cls, value: object) -> "Pace":
+        """Read ``{"batch": 25, "wait": "45s"}`` or an even rate such as ``"30/min"``.
+
+        Raises
+        ------
+        ValueError
+            For anything else. ``"25/45s"`` is refused: it could mean 25 at once or one every 1.8 s.
+        """
+        if isinstance(value, Pace):
+            return value
+        if isinstance(value, dict) and set(value) == {"batch", "wait"} and isinstance(value["batch"], int):
+            return cls(value["batch"], duration(value["wait"]))
+        if isinstance(value, str):
+            rate = Rate.parse(value)
+            _, _, period = value.partition("/")
+            if period[0].isdigit():
+                raise ValueError(
+                    f"is ambiguous: write {{ batch = {rate.amount:g}, wait = '{period}' }} for batches, "
+                    f"or an even rate per s, min, h or d; got {value!r}"
+                )
+            return cls(1, 1 / rate.per_second)
+        raise ValueError(f"must look like '30/min' or {{ batch = 25, wait = '45s' }}, got {value!r}")
+
+    def __str__(self) -> str:
+        if self.batch == 1:
+            return f"one every {self.wait:g} s"
+        return f"{self.batch} every {self.wait:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a deferred message is offered again, and when it is given up.
+
+    Parameters
+    ----------
+    delays : tuple of float
+        Seconds from the end of an attempt to the next; the last one repeats. Empty: one attempt only.
+    lifetime : float
+        Seconds after which a message is given up, counted from its creation.
+
+    Examples
+    --------
+    >>> schedule = Retry((300, 600), lifetime=2000)
+    >>> [schedule.again_at(retry, created_at=0, now=now) for retry, now in ((0, 0), (1, 300), (2, 900), (3, 1500))]
+    [300, 900, 1500, None]
+    """
+
+    delays: tuple[float, ...] = ()
+    lifetime: float = math.inf
+
+    def again_at(self, retry: int, created_at: float, now: float) -> float | None:
+        """Return when the attempt after number `retry` is due, None if the message is given up."""
+        if not self.delays:
+            return None
+        at = now + self.delays[min(retry, len(self.delays) - 1)]
+        return at if at <= created_at + self.lifetime else None
+
+
+NO_RETRY = Retry()
+
+
+class Due(NamedTuple):
+    """A message that may start now: which, its how-manieth retry, and since when it waited for what.
+
+    Parameters
+    ----------
+    message : int
+        Its number.
+    retry : int
+        0 for the first attempt.
+    due_at : float
+        When it joined the queue: its creation, or the end of a retry wait; in seconds.
+    released_at : float
+        When the pace let it go; what it waited from then on, it waited for a connection.
+    """
+
+    message: int
+    retry: int
+    due_at: float
+    released_at: float
+
+
+@dataclass(slots=True)
+class _Backlog:
+    """What one sender has waiting for its pace."""
+
+    waiting: deque[tuple[int, int, float]] = field(default_factory=deque)
+    opens_at: float = -math.inf  # when the next batch may begin; inf until this one's first message has started
+    first: int = -1  # the message whose start begins the wait
+    announced: bool = False  # `opens_at` is among the queue's openings
+
+
+class Queue:
+    """Messages that wait for a connection, first come, first served: an account's, or those to one MX.
+
+    The caller asks for the `next` message whenever a connection is free, and tells how it went with `settle`.
+
+    Parameters
+    ----------
+    due_at : sequence of float
+        When each message is due for the first time, in seconds; ascending.
+    messages : sequence of int
+        The numbers of those messages.
+    senders : sequence of hashable, optional
+        Who sends each; the pace is a sender's. One sender by default.
+    pace : Pace, optional
+        How each sender spaces its messages; none by default.
+    retry : Retry
+        What happens after a 4yz.
+    heeds : collection of str
+        Ids of the limits whose refusals, though 5yz, go away by themselves: retried as a 4yz is, and nothing else of
+        the queue is offered before (`heed_quota`).
+    messages_per_session : int, optional
+        After how many messages a session ends; never by default.
+
+    Examples
+    --------
+    >>> queue = Queue([0, 0, 0], [7, 8, 9], pace=Pace(batch=2, wait=45))
+    >>> queue.next(0).message, queue.next(0).message, queue.next(0), queue.ready_at()
+    (7, 8, None, 45.0)
+    """
+
+    def __init__(
+        self,
+        due_at: Sequence[float],
+        messages: Sequence[int],
+        senders: Sequence[Hashable] | None = None,
+        pace: Pace | None = None,
+        retry: Retry = NO_RETRY,
+        heeds: frozenset[str] = frozenset(),
+        messages_per_session: int | None = None,
+    ) -> None:
+        self.pace = pace
+        self.retry = retry
+        self.heeds = heeds
+        self.messages_per_session = messages_per_session
+        self._arrivals = list(zip(due_at, messages, strict=True))
+        self._arrivals.reverse()  # the next one last, to pop
+        self._senders: dict[int, Hashable] = dict(zip(messages, senders, strict=True)) if senders is not None else {}
+        self._retries: list[tuple[float, int, int, int]] = []  # due, order, message, retry
+        self._order = 0
+        self._ready: deque[Due] = deque()
+        self._backlogs: dict[Hashable, _Backlog] = {}
+        self._openings: list[tuple[float, int, Hashable]] = []
+        self._paused_until = -math.inf
+
+    def next(self, now: float) -> Due | None:
+        """Return the message that may start now, None if there is none; the caller starts it at once."""
+        if now < self._paused_until:
+            return None
+        if self.pace is None and not self._ready and not self._retries:
+            arrivals = self._arrivals
+            if not arrivals or arrivals[-1][0] > now:
+                return None
+            due_at, message = arrivals.pop()
+            return Due(message, 0, due_at, due_at)
+        self._join(now)
+        if not self._ready:
+            return None
+        due = self._ready.popleft()
+        if self.pace is not None:
+            self._start(due, now)
+        return due
+
+    def ready_at(self) -> float:
+        """Return the earliest moment at which `next` may have a message, in seconds; inf if nothing waits."""
+        if self._ready:
+            return self._paused_until
+        at = self._arrivals[-1][0] if self._arrivals else math.inf
+        if self._retries:
+            at = min(at, self._retries[0][0])
+        if self._openings:
+            at = min(at, self._openings[0][0])
+        return max(at, self._paused_until)
+
+    def settle(self, due: Due, code: int, limit: str, created_at: float, now: float) -> bool:
+        """Take note of how an attempt ended; True if that decided the message, else it is retried.
+
+        Parameters
+        ----------
+        due : Due
+            What `next` gave.
+        code : int
+            The reply code; 0 if the connection was lost.
+        limit : str
+            The limit that refused it, if one did.
+        created_at, now : float
+            When the message was created, and when the attempt ended; in seconds.
+        """
+        quota = code >= 500 and limit in self.heeds
+        if code >= 500 and not quota or 200 <= code < 300:
+            return True
+        again_at = self.retry.again_at(due.retry, created_at, now)
+        if again_at is None:
+            return True
+        self._order += 1
+        # after a quota's refusal the message itself comes first again, before what joined while it waited
+        heappush(self._retries, (again_at, -self._order if quota else self._order, due.message, due.retry + 1))
+        if quota:
+            self._paused_until = max(self._paused_until, again_at)
+        return False
+
+    def session_is_full(self, messages: int) -> bool:
+        """Whether a session that carried so many messages has to end. It ends, too, when `next` has nothing."""
+        return self.messages_per_session is not None and messages >= self.messages_per_session
+
+    def _join(self, now: float) -> None:
+        """Let what is due by now join: the line itself, or where there is a pace, its sender's backlog."""
+        arrivals, retries = self._arrivals, self._retries
+        touched: dict[Hashable, _Backlog] = {}
+        while True:
+            arrival_at = arrivals[-1][0] if arrivals else math.inf
+            retry_at = retries[0][0] if retries else math.inf
+            if min(arrival_at, retry_at) > now:
+                break
+            retry = 0
+            if retry_at <= arrival_at:
+                due_at, order, message, retry = heappop(retries)
+                if order < 0 and self.pace is None:
+                    self._ready.appendleft(Due(message, retry, due_at, due_at))
+                    continue
+            else:
+                due_at, message = arrivals.pop()
+            if self.pace is None:
+                self._ready.append(Due(message, retry, due_at, due_at))
+                continue
+            sender = self._senders.get(message)
+            backlog = self._backlogs.setdefault(sender, _Backlog())
+            backlog.waiting.append((message, retry, due_at))
+            touched[sender] = backlog
+        while self._openings and self._openings[0][0] <= now:
+            sender = heappop(self._openings)[2]
+            touched[sender] = self._backlogs[sender]
+            touched[sender].announced = False
+        for sender, backlog in touched.items():
+            self._release(sender, backlog, now)
+
+    def _release(self, sender: Hashable, backlog: _Backlog, now: float) -> None:
+        """Begin a sender's next batch, if its wait is over."""
+        assert self.pace is not None
+        if backlog.opens_at > now:
+            self._announce(sender, backlog)
+            return
+        for position in range(min(self.pace.batch, len(backlog.waiting))):
+            message, retry, due_at = backlog.waiting.popleft()
+            released_at = max(due_at, backlog.opens_at)
+            self._ready.append(Due(message, retry, due_at, released_at))
+            if position == 0:
+                backlog.first = message
+        if backlog.first >= 0:
+            backlog.opens_at = math.inf
+
+    def _start(self, due: Due, now: float) -> None:
+        """Begin the wait for the next batch, if this is the first message of one."""
+        assert self.pace is not None
+        sender = self._senders.get(due.message)
+        backlog = self._backlogs[sender]
+        if backlog.first != due.message:
+            return
+        backlog.first = -1
+        backlog.opens_at = now + self.pace.wait
+        if backlog.waiting:
+            self._announce(sender, backlog)
+
+    def _announce(self, sender: Hashable, backlog: _Backlog) -> None:
+        """Remember when a sender's next batch may begin, once that is known."""
+        if backlog.opens_at < math.inf and not backlog.announced:
+            backlog.announced = True
+            self._order += 1
+            heappush(self._openings, (backlog.opens_at, self._order, sender))

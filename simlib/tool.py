@@ -1,0 +1,91 @@
+"""A tool: the application or mail server that sends. Its pacing, parallelism and retries are facts, too.
+
+They stand in ``simlib/tools/NAME.toml``.
+"""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from simlib.facts import Fact, Frozen, Seconds, check, read_toml
+from simlib.sender import Pace, Retry
+
+__all__ = ["Habit", "Tool", "tools"]
+
+
+class Habit(Fact):
+    """What a tool does on the channels to some providers.
+
+    `providers` empty: all those that no other habit of the tool names. `retry` is ``"none"`` or the delays between
+    attempts, in seconds; the last one repeats until `queue_lifetime`.
+    """
+
+    id: str
+    providers: tuple[str, ...] = ()
+    pace: Annotated[Pace | None, BeforeValidator(lambda value: None if value is None else Pace.parse(value))] = None
+    connections: int | None = Field(default=None, ge=1)
+    retry: Literal["none"] | tuple[Seconds, ...] | None = None
+    queue_lifetime: Seconds | None = None
+
+    @property
+    def schedule(self) -> Retry | None:
+        """The retry schedule, None if no source states one."""
+        if self.retry is None:
+            return None
+        delays = () if self.retry == "none" else self.retry
+        return Retry(delays) if self.queue_lifetime is None else Retry(delays, self.queue_lifetime)
+
+
+class Tool(Frozen):
+    """The application that sends (Sales Connect, Outreach, Postfix, …).
+
+    Examples
+    --------
+    >>> str(Tool.load("sales-connect").habit("office365").pace)
+    '25 every 45 s'
+    """
+
+    name: str
+    title: str
+    note: str = ""
+    habits: tuple[Habit, ...]
+
+    @classmethod
+    def load(cls, name: str) -> "Tool":
+        """Read ``simlib/tools/NAME.toml``; an unknown name is a ValueError that lists the known ones."""
+        return _load(name)
+
+    def habit(self, provider: str) -> Habit | None:
+        """Return what the tool does on channels to that provider, None if no source says."""
+        named = [habit for habit in self.habits if provider in habit.providers]
+        others = [habit for habit in self.habits if not habit.providers]
+        return next(iter(named + others), None)
+
+
+@cache
+def _load(name: str) -> Tool:
+    if name not in tools():
+        raise ValueError(f"unknown tool {name!r} (there are: {', '.join(tools())})")
+    path = _folder() / f"{name}.toml"
+    tool = check(Tool, read_toml(path), path.name)
+    if tool.name != name:
+        raise ValueError(f"{path.name}: name must be {name!r}, got {tool.name!r}")
+    return tool
+
+
+def tools() -> tuple[str, ...]:
+    """Return the names of the tools whose facts come with sendlab.
+
+    Examples
+    --------
+    >>> "postfix" in tools()
+    True
+    """
+    return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
+
+
+def _folder() -> Path:
+    return Path(str(files("simlib") / "tools"))

@@ -1,0 +1,509 @@
+"""What is offered: Poisson arrivals, business days, batches and traces, drawn from named random streams.
+
+The same tenant offers the same messages in every alternative, and adding a tenant or a channel changes nobody else's.
+"""
+
+import csv
+import datetime as dt
+import math
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from simlib.facts import Frozen, Rate, Seconds, duration, read_toml
+
+__all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "offered", "stream"]
+
+Floats = np.typing.NDArray[np.float64]
+Ints = np.typing.NDArray[np.int64]
+DAY = 86400.0
+
+
+def stream(seed: int, replication: int, *name: str) -> np.random.Generator:
+    """Return the random stream of a name: the same for the same seed, replication and name, whatever else is drawn.
+
+    Examples
+    --------
+    >>> stream(1, 0, "us", "arrivals").random() == stream(1, 0, "us", "arrivals").random()
+    True
+    """
+    key = zlib.crc32("\x1f".join(name).encode())
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=(replication, key))))
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """When second 0 is: seconds since midnight, so that clock times can be placed."""
+
+    start: float
+    duration: float
+
+    def at(self, moment: float | dt.time) -> float:
+        """Return scenario seconds for a duration since the start, or for a time of the first day."""
+        if isinstance(moment, dt.time):
+            return moment.hour * 3600 + moment.minute * 60 + moment.second - self.start
+        return moment
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Messages of one arrival process: when, by which sender, to how many, how big; shape ``(messages,)`` each."""
+
+    at: Floats
+    sender: Ints
+    recipients: Ints
+    bytes: Ints
+
+
+def _rate(value: object) -> object:
+    rate = Rate.parse(value)
+    if rate.period is None:
+        raise ValueError(f"must look like '100/min' (s|min|h|d), got {value!r}")
+    return rate
+
+
+def _moment(value: object) -> object:
+    """Read a time since the start (``"30min"``) or a time of day (``"09:00"``)."""
+    if isinstance(value, dt.time):
+        return value
+    if isinstance(value, str) and ":" in value:
+        try:
+            return dt.time.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"must be a time like '09:00' or a duration like '30min', got {value!r}") from None
+    return duration(value)
+
+
+RateOf = Annotated[Rate, BeforeValidator(_rate)]
+Moment = Annotated[float | dt.time, BeforeValidator(_moment)]
+
+
+class Poisson(Frozen):
+    """Messages at random, at a constant rate; `rate` is the whole tenant's."""
+
+    kind: Literal["poisson"]
+    rate: RateOf
+    senders: int | None = Field(default=None, ge=1)
+    label: str = ""
+
+    def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
+        """Draw times and senders."""
+        at = _uniform_times(rng("times"), self.rate.per_second * day.duration, 0.0, day.duration)
+        return at, _deal(len(at), weights, rng("senders"))
+
+
+class Batches(Frozen):
+    """Many messages at one moment: once, every so often, or at random moments."""
+
+    kind: Literal["batches"]
+    first: Moment = 0.0
+    size: int | None = Field(default=None, ge=1)
+    per_sender: int | None = Field(default=None, ge=1)
+    every: Annotated[float, BeforeValidator(duration), Field(gt=0)] | None = None
+    rate: RateOf | None = None
+    senders: int | None = Field(default=None, ge=1)
+    label: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_size(self) -> "Batches":
+        if (self.size is None) == (self.per_sender is None):
+            raise ValueError("a batch has either `size` or `per_sender`")
+        if self.every is not None and self.rate is not None:
+            raise ValueError("a batch repeats by `every` or by `rate`, not both")
+        return self
+
+    def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
+        """Draw times and senders."""
+        first = day.at(self.first)
+        if self.every is not None:
+            begin = first if first >= 0 else first + math.ceil(-first / self.every) * self.every
+            moments = np.arange(begin, day.duration, self.every)
+        elif self.rate is not None:
+            moments = _uniform_times(
+                rng("times"), self.rate.per_second * max(0.0, day.duration - first), first, day.duration
+            )
+        else:
+            moments = np.array([first])
+        if self.per_sender is not None:
+            dealt = np.tile(np.arange(len(weights)), self.per_sender)
+            senders = np.tile(dealt, len(moments))
+        else:
+            assert self.size is not None
+            senders = _deal(self.size * len(moments), weights, rng("senders"))
+        return np.repeat(moments, len(senders) // max(1, len(moments))), senders
+
+
+class BusinessDay(Frozen):
+    """Ordinary mail of a working day: hourly shape and spread over senders as in a real week (`business_day.toml`)."""
+
+    kind: Literal["business_day"]
+    per_sender: float = Field(gt=0)
+    senders: int | None = Field(default=None, ge=1)
+    label: str = ""
+
+    def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
+        """Draw times and senders: a Poisson process whose rate changes by the hour."""
+        shape = hourly_shape()
+        expected = self.per_sender * len(weights)
+        times, pieces = rng("times"), []
+        begin = 0.0
+        while begin < day.duration:
+            clock = day.start + begin
+            hour = int(clock // 3600)
+            end = min((hour + 1) * 3600 - day.start, day.duration)
+            pieces.append(_uniform_times(times, expected * shape[hour % 24] * (end - begin) / 3600, begin, end))
+            begin = end
+        at = np.concatenate(pieces)
+        return at, rng("senders").choice(len(weights), len(at), p=weights)
+
+
+class Trace(Frozen):
+    """Messages from a file: columns ``seconds`` (since second 0) or ``time``, ``sender``, ``recipients``, ``bytes``.
+
+    `resample` says what differs between replications: ``"senders"`` gives each sender the rows of a name drawn with
+    replacement, ``"none"`` repeats the file.
+    """
+
+    kind: Literal["trace"]
+    file: Path
+    resample: Literal["senders", "none"] = "senders"
+    senders: int | None = Field(default=None, ge=1)
+    label: str = ""
+
+    def rows(self, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
+        """Read the file; `bytes` is 0 where it doesn't say."""
+        return _read_trace(self.file, day)
+
+
+Arrival = Annotated[Poisson | Batches | BusinessDay | Trace, Field(discriminator="kind")]
+
+
+def _several(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
+class Tenant(Frozen):
+    """A customer whose mail uses a channel: who sends, how much and when (DESIGN §6).
+
+    Examples
+    --------
+    >>> us = Tenant(name="us", senders=2, arrivals={"kind": "poisson", "rate": "1/s"})
+    >>> us.domain, us.addresses(Day(0, 60))
+    ('us.example', ('rep01@us.example', 'rep02@us.example'))
+    """
+
+    name: str = Field(min_length=1)
+    domain: str = ""
+    neighbour: bool = False
+    senders: int | None = Field(default=None, ge=1)
+    arrivals: Annotated[tuple[Arrival, ...], BeforeValidator(_several), Field(min_length=1)]
+    spread: Literal["even", "observed"] | None = None
+    recipients: int = Field(default=1, ge=1)
+    bytes: int = Field(default=20_000, ge=1)
+    complaint_rate: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_domain(cls, data: object) -> object:
+        if isinstance(data, Mapping) and "domain" not in data and isinstance(data.get("name"), str):
+            return {**data, "domain": f"{data['name'].lower().replace(' ', '-')}.example"}
+        return data
+
+    @field_validator("domain")
+    @classmethod
+    def _is_reserved(cls, domain: str) -> str:
+        if domain.rpartition(".")[2] not in ("example", "test", "invalid", "localhost") and not domain.endswith(
+            ("example.com", "example.net", "example.org")
+        ):
+            raise ValueError(f"must be a reserved domain (RFC 2606) such as 'us.example', got {domain!r}")
+        return domain
+
+    @model_validator(mode="after")
+    def _knows_its_senders(self) -> "Tenant":
+        if self.senders is None and not any(isinstance(arrival, Trace) for arrival in self.arrivals):
+            raise ValueError("senders is missing (only a trace brings its own)")
+        return self
+
+    def names(self, day: Day) -> tuple[str, ...]:
+        """Return the senders' names: a trace's by volume, then name, else rep01, rep02, …"""
+        volumes: Counter[str] = Counter()
+        for arrival in self.arrivals:
+            if isinstance(arrival, Trace):
+                volumes.update(arrival.rows(day)[1])
+        found = [name for name, _ in sorted(volumes.items(), key=lambda item: (-item[1], item[0]))]
+        if not found:
+            return tuple(f"rep{number:02}" for number in range(1, (self.senders or 0) + 1))
+        if self.senders is not None and self.senders > len(found):
+            raise ValueError(f"senders must be at most the {len(found)} names of the trace, got {self.senders}")
+        return tuple(found[: self.senders])
+
+    def addresses(self, day: Day) -> tuple[str, ...]:
+        """Return the senders' addresses, in the order in which arrivals use them."""
+        return tuple(f"{name}@{self.domain}" for name in self.names(day))
+
+    def offers(self, day: Day, rng: Callable[[str], np.random.Generator]) -> Iterator[tuple[str, Arrivals]]:
+        """Draw each arrival process: its label and its messages, those outside the scenario's hours left out."""
+        names = self.names(day)
+        for number, arrival in enumerate(self.arrivals):
+            own = _named(rng, f"arrivals {number}")
+            count = len(names) if arrival.senders is None else arrival.senders
+            if count > len(names):
+                raise ValueError(f"senders must be at most the tenant's {len(names)}, got {count}")
+            if isinstance(arrival, Trace):
+                drawn = _replay(arrival, day, names[:count], own("names"), self.bytes)
+            else:
+                spread = self.spread or ("observed" if isinstance(arrival, BusinessDay) else "even")
+                weights = observed_spread(count) if spread == "observed" else np.full(count, 1 / count)
+                at, sender = arrival.draw(day, weights, own)
+                drawn = Arrivals(at, sender, np.full(len(at), self.recipients), np.full(len(at), self.bytes))
+            inside = (drawn.at >= 0) & (drawn.at < day.duration)
+            yield (
+                arrival.label,
+                Arrivals(drawn.at[inside], drawn.sender[inside], drawn.recipients[inside], drawn.bytes[inside]),
+            )
+
+
+def _named(rng: Callable[[str], np.random.Generator], prefix: str) -> Callable[[str], np.random.Generator]:
+    return lambda purpose: rng(f"{prefix} {purpose}")
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Everything that is offered in one run, in the order of creation; arrays of shape ``(messages,)``.
+
+    Parameters
+    ----------
+    created_at : ndarray of float
+        In seconds.
+    tenant, sender, label : ndarray of int
+        Positions in `tenants`, `addresses` and `labels`.
+    recipients, bytes : ndarray of int
+        How many, how big.
+    number : ndarray of int
+        Counts within the tenant, from 0; `ids` are made of it.
+    choice : ndarray of float
+        A number in [0, 1) that picks the provider where a channel has several.
+    tenants, domains, addresses, labels : tuple of str
+        What the positions mean; `domains` goes with `tenants`.
+    """
+
+    created_at: Floats
+    tenant: Ints
+    sender: Ints
+    label: Ints
+    recipients: Ints
+    bytes: Ints
+    number: Ints
+    choice: Floats
+    tenants: tuple[str, ...]
+    domains: tuple[str, ...]
+    addresses: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.created_at)
+
+    def ids(self) -> list[str]:
+        """Return the message ids, ``us-17`` and so on."""
+        names = [tenant.replace(" ", "_") for tenant in self.tenants]
+        return [f"{names[t]}-{n}" for t, n in zip(self.tenant.tolist(), self.number.tolist(), strict=True)]
+
+    def goes_to(self, tenants: Sequence[str], shares: Mapping[str, float], provider: str) -> np.typing.NDArray[np.bool_]:
+        """Which messages of these tenants go to a provider, given each provider's share."""
+        below, position = 0.0, list(shares).index(provider)
+        below = sum(list(shares.values())[:position])
+        above = math.inf if position == len(shares) - 1 else below + shares[provider]
+        mine = np.isin(self.tenant, [self.tenants.index(name) for name in tenants])
+        return mine & (self.choice >= below) & (self.choice < above)
+
+
+def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) -> Messages:
+    """Draw what all tenants offer in one replication.
+
+    Parameters
+    ----------
+    tenants : sequence of Tenant
+        Who offers.
+    day : Day
+        When second 0 is and how long the scenario lasts.
+    seed, replication : int
+        Which run of the random streams.
+    """
+    columns: list[tuple[Floats, ...]] = []
+    addresses: list[str] = []
+    labels: list[str] = []
+    for position, tenant in enumerate(tenants):
+
+        def rng(purpose: str, name: str = tenant.name) -> np.random.Generator:
+            return stream(seed, replication, "tenant", name, purpose)
+
+        parts = []
+        for label, drawn in tenant.offers(day, rng):
+            if label not in labels:
+                labels.append(label)
+            parts.append((drawn, labels.index(label)))
+        at = np.concatenate([drawn.at for drawn, _ in parts])
+        order = np.argsort(at, kind="stable")
+        columns.append(
+            (
+                at[order],
+                np.full(len(at), position),
+                np.concatenate([drawn.sender for drawn, _ in parts])[order] + len(addresses),
+                np.concatenate([np.full(len(drawn.at), label) for drawn, label in parts])[order],
+                np.concatenate([drawn.recipients for drawn, _ in parts])[order],
+                np.concatenate([drawn.bytes for drawn, _ in parts])[order],
+                np.arange(len(at)),
+                rng("providers").random(len(at)),
+            )
+        )
+        addresses += tenant.addresses(day)
+    together = [np.concatenate(column) for column in zip(*columns, strict=True)]
+    order = np.argsort(together[0], kind="stable")
+    at, *ints, choice = (column[order] for column in together)
+    return Messages(
+        at,
+        *(column.astype(np.int64) for column in ints),
+        choice,
+        tuple(tenant.name for tenant in tenants),
+        tuple(tenant.domain for tenant in tenants),
+        tuple(addresses),
+        tuple(labels),
+    )
+
+
+def _uniform_times(rng: np.random.Generator, expected: float, begin: float, end: float) -> Floats:
+    """Poisson arrivals at a constant rate: their number is Poisson, their times uniform."""
+    return np.sort(rng.uniform(begin, end, rng.poisson(expected)))
+
+
+def _deal(count: int, weights: Floats, rng: np.random.Generator) -> Ints:
+    """Deal messages to senders in turn, or draw them where the weights differ."""
+    if np.ptp(weights) == 0:
+        return np.arange(count) % len(weights)
+    return rng.choice(len(weights), count, p=weights)
+
+
+@cache
+def _business_day() -> tuple[Floats, Floats]:
+    data = read_toml(Path(str(files("simlib") / "business_day.toml")))
+    hours = np.array(data["hours"], dtype=float)
+    volumes = np.repeat(*np.array(data["senders"], dtype=float).T.astype(int)).astype(float)
+    return hours / hours.sum(), np.sort(volumes)[::-1]
+
+
+def hourly_shape() -> Floats:
+    """Return the share of a working day's mail in each hour; shape ``(24,)``, adding to 1.
+
+    Examples
+    --------
+    >>> int(hourly_shape().argmax())
+    9
+    """
+    return _business_day()[0]
+
+
+def observed_spread(senders: int) -> Floats:
+    """Return each sender's share of the volume, the busiest first: the real week's distribution, cut into so many.
+
+    Parameters
+    ----------
+    senders : int
+        How many senders share the volume.
+
+    Returns
+    -------
+    ndarray of float
+        Shape ``(senders,)``, adding to 1: the mean volume of each of `senders` equal parts of the week's senders,
+        so that the distribution is kept whatever their number.
+
+    Examples
+    --------
+    >>> [round(float(share), 2) for share in observed_spread(4)]
+    [0.68, 0.2, 0.09, 0.04]
+    """
+    volumes = _business_day()[1]
+    cumulative = np.concatenate([[0.0], np.cumsum(volumes)])
+    edges = np.linspace(0, len(volumes), senders + 1)
+    shares = np.diff(np.interp(edges, np.arange(len(volumes) + 1), cumulative))
+    return shares / shares.sum()
+
+
+@cache
+def _read_trace(path: Path, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
+    at: list[float] = []
+    senders: list[str] = []
+    recipients: list[int] = []
+    sizes: list[int] = []
+    try:
+        file = path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    with file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or []
+        clock = "seconds" not in columns
+        for needed in ("time" if clock else "seconds", "sender", "recipients"):
+            if needed not in columns:
+                raise ValueError(f"{path}: column {needed!r} is missing (there are: {', '.join(columns) or 'none'})")
+        for row in reader:
+            where = f"{path}: line {reader.line_num}"
+            moment = _time_of(row["time"], day, where) if clock else _number(row["seconds"], "seconds", where)
+            if at and moment < at[-1]:
+                column = "time" if clock else "seconds"
+                raise ValueError(f"{where}: {column} must not go back, got {row[column]!r} after the line before")
+            count = _number(row["recipients"], "recipients", where)
+            size = _number(row.get("bytes") or "0", "bytes", where)
+            if count < 1 or count != int(count) or size < 0:
+                raise ValueError(f"{where}: recipients must be a whole number of at least 1, got {row['recipients']!r}")
+            if not row["sender"]:
+                raise ValueError(f"{where}: sender must not be empty")
+            at.append(moment)
+            senders.append(row["sender"].lower())
+            recipients.append(int(count))
+            sizes.append(int(size))
+    if not at:
+        raise ValueError(f"{path}: has no rows")
+    return np.array(at), senders, np.array(recipients), np.array(sizes)
+
+
+def _number(text: str | None, column: str, where: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{where}: {column} must be a number, got {text!r}")
+    return value
+
+
+def _time_of(text: str | None, day: Day, where: str) -> float:
+    try:
+        return day.at(dt.time.fromisoformat(text or ""))
+    except ValueError:
+        raise ValueError(f"{where}: time must look like '09:30' or '09:30:15', got {text!r}") from None
+
+
+def _replay(
+    trace: Trace, day: Day, names: Sequence[str], rng: np.random.Generator, default_bytes: int
+) -> Arrivals:
+    """Give each sender its own rows, or those of a name drawn with replacement."""
+    at, row_names, recipients, sizes = trace.rows(day)
+    rows_of: dict[str, list[int]] = {name: [] for name in names}
+    for row, name in enumerate(row_names):
+        if name in rows_of:
+            rows_of[name].append(row)
+    drawn = rng.integers(len(names), size=len(names)) if trace.resample == "senders" else np.arange(len(names))
+    rows = [rows_of[names[source]] for source in drawn]
+    chosen = np.array([row for own in rows for row in own], dtype=np.int64)
+    sender = np.repeat(np.arange(len(names)), [len(own) for own in rows])
+    order = np.argsort(at[chosen], kind="stable")
+    chosen, sender = chosen[order], sender[order]
+    return Arrivals(at[chosen], sender, recipients[chosen], np.where(sizes[chosen] > 0, sizes[chosen], default_bytes))
