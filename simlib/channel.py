@@ -21,6 +21,7 @@ from simlib.facts import Frozen, Seconds, duration
 from simlib.provider import Provider, Reply
 from simlib.receiver import TOKEN_LIFETIME, Account, Receiver, Session
 from simlib.sender import Due, Pace, Queue, Retry
+from simlib.windows import INSTANT
 from simlib.workload import Messages
 
 __all__ = ["Attempts", "Channel", "Incident", "Service", "simulate"]
@@ -214,7 +215,7 @@ class _Line:
     next_service: Callable[[], float]
     ips: "_Ips"
     idle: deque[SimEvent] = field(default_factory=deque)
-    alarm_at: float = math.inf
+    watched_until: float = math.inf
     under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
 
 
@@ -264,22 +265,10 @@ class _Simulation:
         for _ in range(connections):
             self.env.process(self.connection(line))
 
-    def call(self, line: _Line) -> None:
-        """See to it that an idle connection takes the next message when it is due."""
-        at = line.queue.ready_at()
-        if at <= self.env.now:
+    def hand_over(self, line: _Line, now: float) -> None:
+        """Before a connection gets busy: see to it that an idle one takes, or waits for, what is due next."""
+        if line.idle and line.queue.ready_at() < max(line.watched_until, now + INSTANT):
             line.idle.popleft().succeed()
-        elif at < line.alarm_at and at <= self.duration:
-            line.alarm_at = at
-            alarm = self.env.timeout(at - self.env.now)
-            assert alarm.callbacks is not None
-            alarm.callbacks.append(lambda _: self.ring(line))
-
-    def ring(self, line: _Line) -> None:
-        """Something is due."""
-        line.alarm_at = math.inf
-        if line.idle:
-            self.call(line)
 
     def connection(self, line: _Line) -> ProcessGenerator:
         """One connection: take the next message, open a session if there is none, offer it, note the reply."""
@@ -294,13 +283,16 @@ class _Simulation:
             if due is None:
                 if session is not None:
                     session = self.close(line, session, position)
-                idle = env.event()
-                line.idle.append(idle)
-                self.call(line)
-                yield idle
+                at = queue.ready_at()
+                if at < line.watched_until and at <= self.duration:
+                    line.watched_until = at  # one idle connection waits for the next message, the others for a call
+                    yield env.timeout(at - now)
+                    line.watched_until = math.inf
+                else:
+                    idle = env.event()
+                    line.idle.append(idle)
+                    yield idle
                 continue
-            if line.idle:
-                self.call(line)
             message, retry, due_at, released_at = due
             started = now
             refusal: Reply | None = None
@@ -312,9 +304,10 @@ class _Simulation:
                 else:
                     if setup > 0:
                         line.under_way[message] = due, session, position, started
+                        self.hand_over(line, now)
                         yield env.timeout(setup)
                         now = env.now
-                    refusal = self.log_in(line, session)
+                    refusal = self.log_in(line, session, now)
             if refusal is not None:
                 reply = refusal
             else:
@@ -323,6 +316,7 @@ class _Simulation:
                     service = line.next_service()
                     if service > 0:
                         line.under_way[message] = due, session, position, started
+                        self.hand_over(line, now)
                         yield env.timeout(service)
                         now = env.now
                     reply = receiver.end_of_data(session, self.bytes[message], now)
@@ -340,6 +334,7 @@ class _Simulation:
             if line.under_way:
                 line.under_way.pop(message, None)
             if delay > 0:
+                self.hand_over(line, now)
                 yield env.timeout(delay)
             if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
                 session = self.close(line, session, position)
@@ -349,22 +344,16 @@ class _Simulation:
         line.receiver.disconnect(session, self.env.now)
         line.ips.open[position] -= 1
 
-    def log_in(self, line: _Line, session: Session) -> Reply | None:
-        """EHLO, STARTTLS and AUTH, as far as the provider has them: the refusal, if there is one."""
-        receiver, provider, now = line.receiver, line.lane.provider, self.env.now
-        reply = receiver.ehlo(session, now)
-        if reply.code >= 400:
-            return reply
-        if provider.tls == "required":
-            receiver.starttls(session, now)
-            receiver.ehlo(session, now)
-        if provider.role == "delivery" or not provider.auth:
-            return None
-        if line.lane.oauth:
-            reply = receiver.auth(session, line.account, self.token(line), now, token=True)
+    def log_in(self, line: _Line, session: Session, now: float) -> Reply | None:
+        """EHLO, STARTTLS and AUTH, as far as the provider has them; return the refusal, if there is one."""
+        receiver, lane = line.receiver, line.lane
+        if lane.provider.role == "delivery" or not lane.provider.auth:
+            reply = receiver.ehlo(session, now)
+        elif lane.oauth:
+            reply = receiver.log_in(session, line.account, self.token(line), now, token=True)
         else:
-            password = self.passwords.get((provider.name, line.account), "password")
-            reply = receiver.auth(session, line.account, password, now)
+            password = self.passwords.get((lane.provider.name, line.account), "password")
+            reply = receiver.log_in(session, line.account, password, now)
         return reply if reply.code >= 400 else None
 
     def token(self, line: _Line) -> str:

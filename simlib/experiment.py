@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simlib.channel import COLUMNS, Attempts, Lane, simulate
+from simlib.channel import Attempts, Lane, simulate
 from simlib.receiver import render
 from simlib.scenario import Scenario
 from simlib.windows import INSTANT
@@ -708,55 +708,56 @@ def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
 
     messages = attempts.messages
     message = attempts["message"].astype(int)
-    kinds = [attempts.kinds[number] for number in attempts["kind"].astype(int)]
-    addresses = np.array(messages.addresses, dtype=object)[messages.sender[message]]
-    ips = np.array([*attempts.ips, ""], dtype=object)[attempts["ip"].astype(int)]
-    texts = [
-        _text(kind, zero, row, ip, attempts.queues[int(row[1])][2], sender)
-        for kind, row, ip, sender in zip(kinds, attempts.rows.tolist(), ips, addresses, strict=True)
-    ]
-    created = messages.created_at[message]
+    kind = attempts["kind"].astype(int)
+    sender = messages.sender[message]
+    created_at = messages.created_at[message]
+
+    def said(position: int) -> Any:
+        return np.array([kind[position] for kind in attempts.kinds], dtype=object)[kind]
+
     columns: dict[str, Any] = {
         "message_id": np.array(messages.ids(), dtype=object)[message],
         "label": np.array(messages.labels or ("",), dtype=object)[messages.label[message]],
         "tenant": np.array(messages.tenants, dtype=object)[messages.tenant[message]],
-        "sender": addresses,
+        "sender": np.array(messages.addresses, dtype=object)[sender],
         "recipients": messages.recipients[message],
         "bytes": messages.bytes[message],
-        "ip": ips,
-        "provider": [attempts.queues[int(number)][1] for number in attempts["queue"]],
+        "ip": np.array([*attempts.ips, ""], dtype=object)[attempts["ip"].astype(int)],
+        "provider": said(0),
         "retry": attempts["retry"].astype(int),
     }
-    for name, seconds in (("created_at", created), ("started_at", attempts["started"]), ("ended_at", attempts["ended"])):
+    for name, seconds in (("created_at", created_at), ("started_at", attempts["started"]), ("ended_at", attempts["ended"])):
         columns[name] = pd.Timestamp(zero) + pd.to_timedelta(seconds, unit="s")
         columns[f"{name}_s"] = seconds
-    columns["held"] = attempts["held"]
-    for position, name in ((4, "stage"), (1, "code"), (2, "enhanced")):
-        columns[name] = [kind[position] for kind in kinds]
-    columns["text"] = texts
-    columns["limit"] = [kind[5] for kind in kinds]
-    columns["final"] = attempts["final"] > 0
-    columns["session"] = attempts["session"].astype(int)
-    columns["transaction"] = attempts["transaction"].astype(int)
+    columns |= {
+        "held": attempts["held"],
+        "stage": said(4),
+        "code": said(1).astype(int),
+        "enhanced": said(2),
+        "text": _texts(attempts, zero, said(3), columns["sender"], columns["ip"]),
+        "limit": said(5),
+        "final": attempts["final"] > 0,
+        "session": attempts["session"].astype(int),
+        "transaction": attempts["transaction"].astype(int),
+    }
     return pd.DataFrame(columns)
 
 
-def _text(
-    kind: tuple[str, int, str, str, str, str], zero: dt.datetime, row: Sequence[float], ip: str, account: str, sender: str
-) -> str:
-    if "{" not in kind[3]:
-        return kind[3]
-    ended = row[COLUMNS.index("ended")]
-    return render(
-        kind[3],
-        provider=kind[0],
-        clock=zero + dt.timedelta(seconds=ended),
-        session=int(row[COLUMNS.index("session")]),
-        transaction=int(row[COLUMNS.index("transaction")]),
-        ip=ip,
-        account=account or ip,
-        sender=sender,
-    )
+def _texts(attempts: Attempts, zero: dt.datetime, texts: Any, senders: Any, ips: Any) -> Any:
+    """Fill the placeholders of the sentences in, as of the moment each reply left."""
+    for row in np.flatnonzero(["{" in text for text in texts]).tolist():
+        provider, account = attempts.queues[int(attempts["queue"][row])][1:]
+        texts[row] = render(
+            texts[row],
+            provider=provider,
+            clock=zero + dt.timedelta(seconds=float(attempts["ended"][row])),
+            session=int(attempts["session"][row]),
+            transaction=int(attempts["transaction"][row]),
+            ip=ips[row],
+            account=account or ips[row],
+            sender=senders[row],
+        )
+    return texts
 
 
 def timeline(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":

@@ -9,15 +9,28 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
-__all__ = ["Fact", "Frozen", "Rate", "Seconds", "check", "duration", "read_toml"]
+__all__ = ["Fact", "Frozen", "Rate", "Seconds", "check", "duration", "read_toml", "time_of_day"]
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
+TIME = re.compile(r"\d\d:\d\d(:\d\d)?")
 RATE = re.compile(r"(\d+(?:\.\d+)?)/(?:(\d+(?:\.\d+)?)?(s|min|h|d))")
 
 Grade = Literal["A", "B", "C", "D", "assumed", "observed"]
@@ -47,9 +60,39 @@ def duration(value: object) -> float:
     600.0
     """
     found = DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not found:
+    if not found or float(found[1]) == math.inf:
         raise ValueError(f"must be a duration like '45s', '10min', '8h' or '5d', got {value!r}")
     return float(found[1]) * UNITS[found[2]]
+
+
+def time_of_day(value: object) -> dt.time:
+    """Read a time of day such as ``"17:30"`` or ``"17:30:15"``.
+
+    Parameters
+    ----------
+    value : object
+        The text, or a time as TOML has it. A zone is refused: the scenario's `start` says which.
+
+    Returns
+    -------
+    time
+        Without a zone, in whole seconds.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> time_of_day("17:30")
+    datetime.time(17, 30)
+    """
+    text = str(value) if isinstance(value, str | dt.time) else ""
+    try:
+        return dt.time.fromisoformat(text if TIME.fullmatch(text) else "")
+    except ValueError:
+        raise ValueError(f"must be a time like '17:30', got {str(value)!r}") from None
 
 
 class Rate(NamedTuple):
@@ -79,7 +122,7 @@ class Rate(NamedTuple):
         if not found:
             raise ValueError(f"must be a positive number or look like '100/min' (s|min|h|d), got {value!r}")
         amount, count = float(found[1]), float(found[2] or 1)
-        if amount <= 0 or count <= 0:
+        if not 0 < amount < math.inf or not 0 < count < math.inf:
             raise ValueError(f"must be more than 0 in a period longer than 0, got {value!r}")
         return cls(int(amount) if amount.is_integer() else amount, count * UNITS[found[3]])
 
@@ -92,22 +135,45 @@ class Rate(NamedTuple):
 
     def __str__(self) -> str:
         if self.period is None:
-            return f"{self.amount:g}" if self.amount < 1e6 else f"{self.amount:.0f}"
-        unit, size = max(((u, s) for u, s in UNITS.items() if self.period % s == 0), key=lambda pair: pair[1])
+            return _plain(self.amount)
+        whole = ((size, unit) for unit, size in UNITS.items() if self.period % size == 0)
+        size, unit = max(whole, default=(1, "s"))
         count = self.period / size
-        amount = f"{self.amount:.0f}" if float(self.amount).is_integer() else f"{self.amount:g}"
-        return f"{amount}/{'' if count == 1 else f'{count:g}'}{unit}"
+        return f"{_plain(self.amount)}/{'' if count == 1 else _plain(count)}{unit}"
+
+
+def _plain(number: float) -> str:
+    """Write a number so that it reads back the same, without exponent and without `.0`."""
+    return f"{Decimal(repr(float(number))):f}".removesuffix(".0")
 
 
 Seconds = Annotated[
-    float, BeforeValidator(duration), PlainSerializer(lambda seconds: f"{seconds!r}s", return_type=str)
+    float, BeforeValidator(duration), PlainSerializer(lambda seconds: f"{_plain(seconds)}s", return_type=str)
 ]
+
+
+def _strictly(schema: Any) -> None:
+    """Make every number, yes and no within a pydantic schema strict; tuples and dates stay as lenient as they are."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            _strictly(part)
 
 
 class Frozen(BaseModel):
     """Frozen data read from TOML; a key that nobody reads is refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read numbers, yes and no as TOML has them: ``"25"`` is no number, ``true`` is no 1 and 1 no ``true``."""
+        schema = handler(source)
+        _strictly(schema)
+        return schema
 
 
 class Fact(Frozen):
@@ -158,14 +224,18 @@ def check(model: type[Checked], data: object, where: str) -> Checked:
 
 def _in_words(error: ValidationError, data: Any) -> str:
     """Return the first error as `key: rule, got value`, with tables named by their id or name instead of a number."""
-    first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
+    # an unknown key explains what else went wrong; of the members of a union, the one that was read furthest was meant
+    unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
+    first = unknown[0] if unknown else max(error.errors(), key=lambda e: len(e["loc"]))
     key = _key(first["loc"], data)
     value = first["input"]
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key (value {value!r})"
     if first["type"] == "missing":
         return f"{key}: missing"
-    rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("Input must", "must")
+    rule = (
+        first["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("Input must", "must")
+    )
     shown = "" if "got " in rule or isinstance(value, dict | list) else f", got {value!r}"
     return f"{key}: {rule}{shown}" if key else f"{rule}{shown}"
 
@@ -187,12 +257,12 @@ def _key(loc: Sequence[str | int], data: Any) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; a missing or broken one is a ValueError that names it."""
+    """Parse a TOML file; a missing, broken or unfathomable one is a ValueError that names it."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers of 5,000 digits, 500 brackets
         raise ValueError(f"{path}: not valid TOML: {error}") from None
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from simlib.facts import Fact, Frozen, Rate, Seconds, check, read_toml
 
@@ -162,7 +162,25 @@ class Limit(Fact):
             raise ValueError(f"a hold answers at EOD and has no refusal: {self.id} has at {self.at!r}, reply {self.reply!r}")
         if self.reply is not None and not _agrees(self.on_excess, self.reply[0]):
             raise ValueError(f"on_excess {self.on_excess!r} does not agree with reply code {self.reply[0]}")
+        if self.on_excess in HOLDS and self.penalty is not None:
+            raise ValueError(f"penalty belongs to refusals: {self.id} has on_excess {self.on_excess!r}")
+        if self.reply is not None:
+            _has_known_placeholders(self.reply[2].replace("{limit}", ""))
+        self._is_known_in_time()
         return self
+
+    def _is_known_in_time(self) -> None:
+        """Refuse a limit that is tested, or begins to count, before it is known whom it concerns."""
+        known = "MAIL" if self.per == "message" and self.count == "bytes" else _KNOWN_FROM[self.per]
+        if self.per == "message" and self.count not in ("bytes", *_RECIPIENTS):
+            raise ValueError(f"per must not be 'message' for {self.count}, got {self.id}")
+        if self.per == "message" and self.limit is not None and self.limit.period is not None:
+            raise ValueError(f"limit must be a bare number: a message has no period, got {self.limit} for {self.id}")
+        begins = {"connections": "AUTH", "sessions": "AUTH", "logins": "AUTH", "transactions": "MAIL"}.get(self.count)
+        if begins is not None and STAGES.index(known) > STAGES.index(begins):
+            raise ValueError(f"per must be known at {begins} for {self.count}, got {self.per!r} for {self.id}")
+        if STAGES.index(known) > STAGES.index(self.at):
+            raise ValueError(f"at must be {known} or later for a limit per {self.per}, got {self.at!r} for {self.id}")
 
     @property
     def holds(self) -> bool:
@@ -193,6 +211,29 @@ class Limit(Fact):
 
 
 _CUMULATIVE = ("messages", "recipients", "unique_recipients", "external_recipients", "bytes", "sessions", "logins")
+
+
+_RECIPIENTS = ("recipients", "unique_recipients", "external_recipients")
+_KNOWN_FROM: dict[Per, Stage] = {
+    "ip": "CONNECT",
+    "session": "CONNECT",
+    "account": "AUTH",
+    "tenant": "AUTH",
+    "sender": "MAIL",
+    "domain": "MAIL",
+    "recipient_domain": "RCPT",
+    "message": "RCPT",
+}
+
+
+def _has_known_placeholders(text: str) -> str:
+    """Refuse a sentence that could not be filled in."""
+    try:
+        text.format(ip="", host="", id="", time=dt.datetime(1970, 1, 1), account="", sender="", domain="")
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        known = "{ip} {host} {id} {time} {account} {sender} {domain}"
+        raise ValueError(f"text takes {known}, other braces doubled, but not {error}: got {text!r}") from None
+    return text
 
 
 def _agrees(on_excess: str, code: int) -> bool:
@@ -235,7 +276,7 @@ class Sentence(Fact):
     at: Stage | None = None
     code: int = Field(ge=200, le=599)
     enhanced: str = Field(default="", pattern=r"^([245]\.\d{1,3}\.\d{1,3})?$")
-    text: str
+    text: Annotated[str, AfterValidator(_has_known_placeholders)]
 
 
 class Shaping(Fact):
@@ -296,8 +337,9 @@ class Provider(Frozen):
 
     @property
     def newest(self) -> dt.date:
-        """The newest `as_of` among the facts."""
-        return max(fact.as_of for fact in (*self.limits, *self.replies) if fact.as_of)
+        """The newest `as_of` among the facts; a provider without facts is as old as Unix time."""
+        dates = (fact.as_of for fact in (*self.limits, *self.replies) if fact.as_of)
+        return max(dates, default=dt.date(1970, 1, 1))
 
     def limit(self, id_: str) -> Limit:
         """Return the limit of that id, with or without the provider's name before it."""
@@ -339,8 +381,10 @@ class Provider(Frozen):
         name.
         """
         said = [sentence for sentence in self.replies if sentence.when == when]
-        if said:
-            there = next((sentence for sentence in said if sentence.at == stage), said[0])
+        # several may be told apart by stage; a single one is said wherever the occasion arises
+        fitting = [s for s in said if s.at == stage] or [s for s in said if s.at is None or len(said) == 1]
+        if fitting:
+            there = fitting[0]
             return Reply(there.code, there.enhanced, there.text, there.at or stage)
         code, enhanced, text = NEUTRAL[when]
         if code >= 400 and not text:

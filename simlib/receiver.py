@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from simlib.provider import STAGES, Limit, Provider, Reply
+from simlib.provider import STAGES, Limit, Provider, Reply, Stage, When
 from simlib.windows import INSTANT, Window, window_of
 
 __all__ = ["TOKEN_LIFETIME", "Account", "Receiver", "Session"]
@@ -67,6 +67,11 @@ class Session:
     one: ClassVar[int] = 1  # what a test asks for where there is nothing to measure
     none: ClassVar[int] = 0
 
+    @property
+    def first(self) -> int:
+        """1 at the first recipient: what a transaction counts where recipients come one by one."""
+        return int(self.recipients == 1)
+
     __slots__ = ("account", "domain", "greeted", "ip", "mail_from", "messages", "number", "occupied", "rcpt_domain")
     __slots__ += ("recipients", "size", "started", "taken", "tenant", "tls", "transaction")
 
@@ -108,9 +113,9 @@ class Rule:
         self.per = KEYS.get(limit.per, limit.per)
         self.takes_at = _takes_at(limit)
         tested, taken = STAGES.index(limit.at), STAGES.index(self.takes_at)
-        measure = MEASURES.get(limit.count, "one")
-        one_by_one = self.takes_at == "RCPT" and limit.per != "message"
-        self.takes = "one" if one_by_one else measure
+        self.takes = MEASURES.get(limit.count, "one")
+        if self.takes_at == "RCPT" and limit.per != "message":
+            self.takes = "first" if limit.count == "messages" else "one"
         self.asks = self.takes if tested == taken else "one" if tested < taken else "none"
         self.new = new
         self.windows: dict[object, Window] = {}
@@ -158,7 +163,7 @@ def _takes_at(limit: Limit) -> str:
         return "AUTH" if limit.per in ("account", "tenant") else "CONNECT"
     if limit.count in ("transactions", "logins"):
         return "MAIL" if limit.count == "transactions" else "AUTH"
-    known_from = "RCPT" if limit.count in MEASURES else "MAIL"
+    known_from = {"messages": "MAIL", "bytes": "EOD"}.get(limit.count, "RCPT")
     return limit.at if STAGES.index(limit.at) >= STAGES.index(known_from) else "EOD"
 
 
@@ -176,10 +181,11 @@ class Receiver:
 
     Examples
     --------
-    >>> receiver = Receiver(Provider.load("office365"), {"rep01@us.example": Account("rep01@us.example")})
+    >>> office365 = Provider.load("office365").on(dt.date(2026, 6, 1))
+    >>> receiver = Receiver(office365, {"rep01@us.example": Account("rep01@us.example")})
     >>> session, banner = receiver.connect("127.0.0.1", now=0)
-    >>> receiver.ehlo(session, now=0).code, receiver.starttls(session, now=0).code
-    (250, 220)
+    >>> receiver.ehlo(session, now=0).code, receiver.starttls(session, now=0).code, receiver.ehlo(session, now=0).code
+    (250, 220, 250)
     >>> receiver.auth(session, "rep01@us.example", "password", now=0).code
     235
     >>> receiver.mail(session, "rep01@us.example", now=0).code, receiver.rcpt(session, "a@b.example", now=0).code
@@ -217,14 +223,16 @@ class Receiver:
         self._per_session = tuple(rule for rule in self.rules if rule.limit.per == "session")
         self._transactions = tuple(rule for rule in self.rules if rule.limit.count == "transactions")
         self._credential = provider.credential
-        self._banner = provider.says("banner", "CONNECT")
-        self._ehlo = provider.says("ehlo", "EHLO"), provider.says("ehlo_tls", "EHLO")
+        self._takes_passwords = not provider.speaks_of("password_refused")
+        self._said: dict[tuple[When, Stage], Reply] = {}
         self._mail = provider.says("mail", "MAIL")
         self._rcpt = provider.says("rcpt", "RCPT")
         self._data = provider.says("data", "DATA")
         self._accepted = provider.says("accepted", "EOD")
-        self._send_as = provider.says("send-as", "EOD")
         self._blocklisted = provider.says("blocklisted", "CONNECT")
+        self._send_as_at = provider.says("send-as", "EOD").stage
+        if provider.credential in ("account", "domain"):
+            self._busy[self._send_as_at] = True
 
     # The session
 
@@ -232,7 +240,7 @@ class Receiver:
         """Open a session; a reply of 4yz or 5yz means that the provider closes it at once."""
         self.sessions += 1
         session = Session(self.sessions, ip)
-        return session, self._refusal(session, "CONNECT", now) or self._banner
+        return session, self._refusal(session, "CONNECT", now) or self._says("banner", "CONNECT")
 
     def ehlo(self, session: Session, now: float) -> Reply:
         """EHLO or HELO; a transaction in progress is dropped (RFC 5321 §4.1.4)."""
@@ -241,13 +249,17 @@ class Receiver:
             return refusal
         self._end_transaction(session, now, failed=True)
         session.greeted = True
-        return self._ehlo[session.tls]
+        return self._says("ehlo_tls" if session.tls else "ehlo", "EHLO")
 
     def starttls(self, session: Session, now: float) -> Reply:
         """STARTTLS; what was said before it is forgotten (RFC 3207 §4.2)."""
+        if session.tls:
+            return self._says("bad_sequence", "EHLO")
+        self._end_transaction(session, now, failed=True)
+        self._log_out(session, now)
         session.tls = True
         session.greeted = False
-        return self.provider.says("starttls", "EHLO")
+        return self._says("starttls", "EHLO")
 
     def auth(self, session: Session, user: str, secret: str, now: float, token: bool = False) -> Reply:
         """AUTH with a password, or with an access token.
@@ -265,20 +277,48 @@ class Receiver:
         token : bool
             Whether the mechanism is XOAUTH2 or OAUTHBEARER.
         """
-        says = self.provider.says
+        says = self._says
         if not session.greeted:
             return says("ehlo_first", "AUTH")
+        if session.account:
+            return says("bad_sequence", "AUTH")  # only once, and not within a transaction (RFC 4954 §4)
         if self.provider.tls == "required" and not session.tls:
             return says("tls_required", "AUTH")
         user = user.lower()
         session.account, session.tenant = user, user.rpartition("@")[2]
-        refusal = self._refusal(session, "AUTH", now) or self._bad_credential(user, secret, now, token)
+        refusal = self._refusal(session, "AUTH", now)
         if refusal:
             session.account = session.tenant = ""
-        return refusal or says("auth_ok", "AUTH")
+            return refusal
+        refusal = self._bad_credential(user, secret, now, token)
+        if refusal:
+            self._log_out(session, now, failed=True)
+            return refusal
+        return says("auth_ok", "AUTH")
+
+    def _log_out(self, session: Session, now: float, failed: bool = False) -> None:
+        """Forget who logged in, and free what a login occupies; one that failed doesn't count as accepted."""
+        for rule in self._takes["AUTH"]:
+            window = rule.window(getattr(session, rule.per))
+            if window in session.occupied:
+                session.occupied.remove(window)
+                window.give_back(1, now)
+            elif failed and not rule.attempts:
+                window.give_back(1, now)
+        session.account = session.tenant = ""
+
+    def log_in(self, session: Session, user: str, secret: str, now: float, token: bool = False) -> Reply:
+        """EHLO, STARTTLS where it is required, EHLO again and AUTH at one moment: the first refusal, or the 235."""
+        if self._busy["EHLO"] or self.blocked:
+            refusal = self._refusal(session, "EHLO", now)
+            if refusal:
+                return refusal
+        session.greeted = True
+        session.tls = self.provider.tls == "required"
+        return self.auth(session, user, secret, now, token)
 
     def _bad_credential(self, user: str, secret: str, now: float, token: bool) -> Reply | None:
-        says = self.provider.says
+        says = self._says
         account = self.accounts.get(user)
         if account is not None and account.disabled:
             return says("auth_disabled", "AUTH")
@@ -286,7 +326,7 @@ class Receiver:
             owner, until = self._tokens.get(secret, (None, 0.0))
             good = owner is not None and owner is account and not owner.revoked and now < until
             return None if good else says("token_refused", "AUTH")
-        if self.provider.speaks_of("password_refused"):
+        if not self._takes_passwords:
             return says("password_refused", "AUTH")
         return None if account is not None and secret == account.password else says("auth_failed", "AUTH")
 
@@ -310,11 +350,12 @@ class Receiver:
     def quit(self, session: Session, now: float) -> Reply:
         """QUIT: the session is over."""
         self.disconnect(session, now)
-        return self.provider.says("quit", "EOD")
+        return self._says("quit", "EOD")
 
     def disconnect(self, session: Session, now: float) -> None:
         """End the session, by whichever side; what it occupied is free from `now` on."""
-        self._end_transaction(session, now, failed=True)
+        if session.started or session.taken:
+            self._end_transaction(session, now, failed=True)
         while session.occupied:
             session.occupied.pop().give_back(1, now)
         for rule in self._per_session:
@@ -325,14 +366,18 @@ class Receiver:
     def mail(self, session: Session, mail_from: str, now: float, size: int = 0) -> Reply:
         """MAIL FROM, with the size that the client declares (RFC 1870), in bytes."""
         if not session.greeted or session.started:
-            return self.provider.says("bad_sequence" if session.started else "ehlo_first", "MAIL")
+            return self._says("bad_sequence" if session.started else "ehlo_first", "MAIL")
         if not session.account:
-            if self.provider.role == "submission" and self.provider.auth:
-                return self.provider.says("auth_required", "MAIL")
+            needs_auth = self.provider.role == "submission" and bool(self.provider.auth)
+            if self.provider.tls == "required" and not session.tls:
+                speaks_of_auth = needs_auth and self.provider.speaks_of("auth_required")
+                return self._says("auth_required" if speaks_of_auth else "tls_required", "MAIL")
+            if needs_auth:
+                return self._says("auth_required", "MAIL")
             session.account = session.ip
         if mail_from != session.mail_from:
             session.mail_from = mail_from
-            session.domain = mail_from.rpartition("@")[2]
+            session.domain = mail_from.rpartition("@")[2].lower()
         session.recipients = 0
         session.size = size
         session.transaction += 1
@@ -346,10 +391,10 @@ class Receiver:
     def rcpt(self, session: Session, rcpt_to: str, now: float) -> Reply:
         """RCPT TO; each recipient is counted on its own."""
         if not session.started:
-            return self.provider.says("bad_sequence", "RCPT")
+            return self._says("bad_sequence", "RCPT")
         session.recipients += 1
-        if self._busy["RCPT"]:
-            session.rcpt_domain = rcpt_to.rpartition("@")[2]
+        session.rcpt_domain = rcpt_to.rpartition("@")[2].lower()
+        if self._busy["RCPT"] or self.blocked:
             refusal = self._refusal(session, "RCPT", now)
             if refusal:
                 session.recipients -= 1
@@ -358,9 +403,9 @@ class Receiver:
 
     def data(self, session: Session, now: float) -> Reply:
         """Answer the verb DATA; the message follows if it is 354."""
-        if not session.recipients:
-            return self.provider.says("bad_sequence", "DATA")
-        if self._busy["DATA"]:
+        if not session.started or not session.recipients:
+            return self._says("bad_sequence", "DATA")
+        if self._busy["DATA"] or self.blocked:
             return self._refusal(session, "DATA", now) or self._data
         return self._data
 
@@ -372,15 +417,21 @@ class Receiver:
         reply = self.mail(session, mail_from, now)
         if reply.code >= 400:
             return reply
-        if not self._busy["RCPT"]:
-            session.recipients = recipients
-        else:
+        caps, tests, takes = self._plan["RCPT"]
+        if tests or takes or self.blocked or self._send_as_at == "RCPT":
             for _ in range(recipients):
                 reply = self.rcpt(session, "", now)
                 if reply.code >= 400:
                     break
+        else:
+            # nothing is counted one by one: the first recipient too many is as good as the last
+            session.recipients = recipients
+            for measure, most, rule in caps:
+                if getattr(session, measure) > most:
+                    reply = rule.reply
+                    break
         if reply.code < 400:
-            reply = self.data(session, now)
+            reply = self.data(session, now) if self._busy["DATA"] or self.blocked else self._data
         if reply.code >= 400:
             self.rset(session, now)
         return reply
@@ -399,12 +450,10 @@ class Receiver:
         header_from : str, optional
             The address of the From header; the envelope's by default.
         """
+        if not session.started or not session.recipients:
+            return self._says("bad_sequence", "EOD")
         session.size = size
-        if not self._may_send_as(session, header_from or session.mail_from):
-            self._count_attempt(session, "EOD", now)
-            self._end_transaction(session, now, failed=True)
-            return self._send_as
-        verdict = self._admit(session, "EOD", now)
+        verdict = self._refusal(session, "EOD", now, header_from)
         if verdict is None:
             verdict = self._accepted
         failed = verdict.code >= 400
@@ -416,7 +465,7 @@ class Receiver:
     def rset(self, session: Session, now: float) -> Reply:
         """RSET: the transaction is dropped, and what it took is given back."""
         self._end_transaction(session, now, failed=True)
-        return self.provider.says("rset", "MAIL")
+        return self._says("rset", "MAIL")
 
     def _end_transaction(self, session: Session, at: float, failed: bool) -> None:
         if session.taken:
@@ -440,13 +489,23 @@ class Receiver:
             return account is None or author.rpartition("@")[2].lower() in account.domains
         return True
 
+    def _says(self, when: When, stage: Stage) -> Reply:
+        """Return the provider's sentence for an occasion, looked up once."""
+        reply = self._said.get((when, stage))
+        if reply is None:
+            reply = self._said[when, stage] = self.provider.says(when, stage)
+        return reply
+
     # Admission
 
-    def _refusal(self, session: Session, stage: str, now: float) -> Reply | None:
-        """Return a refusal at a stage before EOD, where nothing can be held."""
+    def _refusal(self, session: Session, stage: Stage, now: float, header_from: str = "") -> Reply | None:
+        """Return what a stage refuses, or at EOD accepts late; None if all is well."""
         if self.blocked and session.ip in self.blocked and self._blocklisted.stage == stage:
             return self._blocklisted
-        return self._admit(session, stage, now)
+        if self._send_as_at == stage and not self._may_send_as(session, header_from or session.mail_from):
+            self._count_attempt(session, stage, now)
+            return self._says("send-as", stage)
+        return self._admit(session, stage, now) if self._busy[stage] else None
 
     def _admit(self, session: Session, stage: str, now: float) -> Reply | None:
         """The admission rule: None if there is room now, else a refusal, or an acceptance that comes late.

@@ -16,6 +16,8 @@ __all__ = ["comparison", "conclusion", "document", "figures", "one_off", "write"
 
 ONE_OFF_WITHIN = 900.0
 """Seconds in which a one-off send has to be done to be called one."""
+WORTH_A_ROW = 0.01
+"""Share of the offered messages from which on another reading of a limit gets its own row."""
 
 
 def comparison(result: Result, tenant: str | None = None) -> "pd.DataFrame":
@@ -37,11 +39,8 @@ def comparison(result: Result, tenant: str | None = None) -> "pd.DataFrame":
 
     tenant = tenant or own_tenants(result)[0]
     rows = [_row(result, alternative, tenant) for alternative in result.runs]
-    for (limit, reading), runs in result.under.items():
-        if any(flip["flips"] for flip in result.flips() if (flip["limit"], flip["reading"]) == (limit, reading)):
-            rows += [
-                _row(result, alternative, tenant, (limit, reading)) for alternative in runs if tenant in runs[alternative][0]
-            ]
+    for under in result.under:
+        rows += [_row(result, alternative, tenant, under) for alternative in _changed(result, under, by=WORTH_A_ROW)]
     return pd.DataFrame(rows)
 
 
@@ -59,7 +58,7 @@ def _row(result: Result, alternative: str, tenant: str, under: tuple[str, str] |
     held_for = result.estimate(alternative, tenant, "held_mean", under)
     longest = result.estimate(alternative, tenant, "held_max", under)
     row = {
-        "channel": alternative if under is None else f"  … if {under[0].partition('/')[2]} means {under[1]}",
+        "channel": alternative if under is None else f"{alternative}, if read as {under[1]!r}",
         "accepted": count("accepted"),
         "refused": count("rejected"),
         "expired": count("expired"),
@@ -147,17 +146,31 @@ def one_off(result: Result) -> dict[str, dict[str, int]]:
     """
     found: dict[str, dict[str, int]] = {}
     for alternative in result.runs:
-        found[alternative] = {
-            "as published": largest_send(result.scenario, alternative, ONE_OFF_WITHIN, result.as_of)
-        }
-    for (limit, reading), runs in result.under.items():
-        for alternative in runs:
-            size = largest_send(
-                result.scenario.replace(readings={limit: reading}), alternative, ONE_OFF_WITHIN, result.as_of
-            )
+        size = largest_send(result.scenario, alternative, ONE_OFF_WITHIN, result.as_of)
+        found[alternative] = {"as published": size}
+    for key in result.under:
+        limit, reading = key
+        other = result.scenario.replace(readings={limit: reading})
+        for alternative in _changed(result, key):
+            size = largest_send(other, alternative, ONE_OFF_WITHIN, result.as_of)
             if size != found[alternative]["as published"]:
                 found[alternative][f"{limit} = {reading}"] = size
     return found
+
+
+def _changed(result: Result, under: tuple[str, str], by: float = 0.0) -> list[str]:
+    """Return the alternatives in which a reading changes what is accepted, refused or held, by more than a share."""
+    found = []
+    for alternative in result.under[under]:
+        for tenant in own_tenants(result):
+            offered = sum(result.values(alternative, tenant, "offered"))
+            gaps = (
+                abs(sum(result.values(alternative, tenant, metric, under)) - sum(result.values(alternative, tenant, metric)))
+                for metric in ("accepted", "rejected", "expired", "held")
+            )
+            if max(gaps) > by * offered:
+                found.append(alternative)
+    return list(dict.fromkeys(found))
 
 
 def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -58,7 +58,7 @@ class Pace:
         """
         if isinstance(value, Pace):
             return value
-        if isinstance(value, dict) and set(value) == {"batch", "wait"} and isinstance(value["batch"], int):
+        if isinstance(value, dict) and set(value) == {"batch", "wait"} and type(value["batch"]) is int:
             return cls(value["batch"], duration(value["wait"]))
         if isinstance(value, str):
             rate = Rate.parse(value)
@@ -167,7 +167,7 @@ class Queue:
     --------
     >>> queue = Queue([0, 0, 0], [7, 8, 9], pace=Pace(batch=2, wait=45))
     >>> queue.next(0).message, queue.next(0).message, queue.next(0), queue.ready_at()
-    (7, 8, None, 45.0)
+    (7, 8, None, 45)
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Queue:
         self._arrivals = list(zip(due_at, messages, strict=True))
         self._arrivals.reverse()  # the next one last, to pop
         self._senders: dict[int, Hashable] = dict(zip(messages, senders, strict=True)) if senders is not None else {}
-        self._retries: list[tuple[float, int, int, int]] = []  # due, order, message, retry
+        self._retries: list[tuple[float, int, int, int, bool]] = []  # due, order, message, retry, after a quota
         self._order = 0
         self._ready: deque[Due] = deque()
         self._backlogs: dict[Hashable, _Backlog] = {}
@@ -245,7 +245,7 @@ class Queue:
             return True
         self._order += 1
         # after a quota's refusal the message itself comes first again, before what joined while it waited
-        heappush(self._retries, (again_at, -self._order if quota else self._order, due.message, due.retry + 1))
+        heappush(self._retries, (again_at, self._order, due.message, due.retry + 1, quota))
         if quota:
             self._paused_until = max(self._paused_until, again_at)
         return False
@@ -258,6 +258,7 @@ class Queue:
         """Let what is due by now join: the line itself, or where there is a pace, its sender's backlog."""
         arrivals, retries = self._arrivals, self._retries
         touched: dict[Hashable, _Backlog] = {}
+        first: list[Due] = []
         while True:
             arrival_at = arrivals[-1][0] if arrivals else math.inf
             retry_at = retries[0][0] if retries else math.inf
@@ -265,9 +266,9 @@ class Queue:
                 break
             retry = 0
             if retry_at <= arrival_at:
-                due_at, order, message, retry = heappop(retries)
-                if order < 0 and self.pace is None:
-                    self._ready.appendleft(Due(message, retry, due_at, due_at))
+                due_at, _, message, retry, quota = heappop(retries)
+                if quota and self.pace is None:
+                    first.append(Due(message, retry, due_at, due_at))
                     continue
             else:
                 due_at, message = arrivals.pop()
@@ -278,6 +279,7 @@ class Queue:
             backlog = self._backlogs.setdefault(sender, _Backlog())
             backlog.waiting.append((message, retry, due_at))
             touched[sender] = backlog
+        self._ready.extendleft(reversed(first))
         while self._openings and self._openings[0][0] <= now:
             sender = heappop(self._openings)[2]
             touched[sender] = self._backlogs[sender]

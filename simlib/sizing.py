@@ -7,8 +7,8 @@ from simlib.scenario import Scenario
 
 __all__ = ["largest_send"]
 
-MOST = 10_000
-"""Messages beyond which a single send isn't searched: no tool offers more at once."""
+MOST = 2_000
+"""Messages beyond which a single send isn't searched: twice the largest group e-mail of Sales Connect."""
 
 
 def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as_of: dt.date | None = None) -> int:
@@ -17,7 +17,7 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
     Parameters
     ----------
     scenario : Scenario
-        Whose channels, readings and limits apply; its arrivals are left out.
+        Whose channels, readings and limits apply; its arrivals, events and hours are left out.
     alternative : str
         The channel, paced and connected as it stands there.
     within : float, optional
@@ -32,8 +32,8 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
 
     Notes
     -----
-    Found by bisection over simulated sends by one sender at second 0 with nobody else on the channel: if n messages
-    fit, so do fewer.
+    A send of `MOST` messages shows how many are taken in time; whether exactly so many fit is then tried, and the
+    answer found by bisection if not. If n messages fit, so do fewer: one sender, nobody else on the channel.
 
     Examples
     --------
@@ -45,19 +45,23 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
     >>> largest_send(scenario, "Office 365")
     480
     """
-    def fits(size: int) -> bool:
+    def sent(size: int) -> dict[str, float]:
         send = _send(scenario, alternative, size, within)
-        numbers = summarize(run(send, alternative, as_of=as_of), send, send.lanes(alternative, as_of))["sender"].numbers
+        return summarize(run(send, alternative, as_of=as_of), send, send.lanes(alternative, as_of))["sender"].numbers
+
+    def fits(size: int) -> bool:
+        numbers = sent(size)
         refused = numbers["deferred_attempts"] + numbers["rejected_attempts"]
         return numbers["accepted"] == size and not refused and numbers["finished_at"] <= within
 
-    low, high = 0, 1
-    while high <= MOST and fits(high):
-        low, high = high, high * 2
-    if high > MOST:
-        high = MOST + 1
-        if low < MOST and fits(MOST):
-            return MOST
+    if fits(MOST):
+        return MOST
+    guess = int(sent(MOST)["on_time"])
+    low, high = 0, MOST
+    if 0 < guess < MOST:
+        low, high = (guess, high) if fits(guess) else (low, guess)
+        if low == guess and not fits(guess + 1):
+            return guess
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -67,14 +71,16 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
 def _send(scenario: Scenario, alternative: str, size: int, within: float) -> Scenario:
     """Return the scenario of one sender's send at second 0, through the channel that carries the first tenant."""
     first = next(tenant.name for tenant in scenario.tenants if not tenant.neighbour)
-    data = {key: value for key, value in scenario.data.items() if key not in ("deadline", "events", "transient")}
+    data = {key: value for key, value in scenario.data.items() if key not in ("events", "transient")}
     channels = data["alternatives"][alternative]["channels"]
     channel = next(channel for channel in channels if first in channel["tenants"])
     send = {"kind": "batches", "size": size}
     return Scenario.build(
         data
         | {
+            "start": "00:00",
             "duration": f"{within + 60:g}s",
+            "deadline": (dt.datetime.min + dt.timedelta(seconds=within)).time(),
             "tenants": [{"name": "sender", "senders": 1, "arrivals": send}],
             "alternatives": {alternative: {"channels": [{**channel, "tenants": ["sender"]}]}},
         }

@@ -41,7 +41,7 @@ class SlidingWindow:
     >>> minute.take(1, at=0), minute.take(1, at=10)
     (None, None)
     >>> minute.wait(1, now=15), minute.wait(1, now=60)
-    (45.0, 0.0)
+    (45, 0.0)
     """
 
     __slots__ = ("limit", "period", "taken", "used")
@@ -107,7 +107,7 @@ class FixedWindow:
     >>> minute = FixedWindow(limit=2, period=60, offset=0)
     >>> minute.take(2, at=50)
     >>> minute.wait(1, now=59), minute.wait(1, now=60)
-    (1.0, 0.0)
+    (1, 0.0)
     """
 
     __slots__ = ("limit", "offset", "period", "queues", "windows")
@@ -133,6 +133,8 @@ class FixedWindow:
         if not windows:
             return 0.0
         start, used = windows[-1] if self.queues else windows[0]
+        if not self.queues and start > now + INSTANT:
+            return 0.0  # another limit holds what is counted there; the window of this moment is empty
         if used + amount <= self.limit:
             return max(0.0, start - now) if self.queues else 0.0
         return start + self.period - now
@@ -140,17 +142,23 @@ class FixedWindow:
     def take(self, amount: float, at: float) -> None:
         """Count `amount` in the window of the moment `at`."""
         for window in reversed(self.windows):
-            if window[0] <= at < window[0] + self.period:
+            if self._lies_in(window, at):
                 window[1] += amount
                 return
-        start = at if self.offset is None else at - (at + self.offset) % self.period
+        start = at
+        if self.offset is not None:
+            start = math.floor((at + INSTANT + self.offset) / self.period) * self.period - self.offset
         insort(self.windows, [start, amount])
 
     def give_back(self, amount: float, at: float) -> None:
         """Undo a `take` of the same amount and moment, if it still counts."""
         for window in self.windows:
-            if window[0] <= at < window[0] + self.period:
+            if self._lies_in(window, at):
                 window[1] -= amount
+
+    def _lies_in(self, window: list[float], at: float) -> bool:
+        """Whether a moment belongs to a window: within an instant of its end, it belongs to the next one."""
+        return window[0] - INSTANT <= at < window[0] + self.period - INSTANT
 
 
 class TokenBucket:
@@ -176,12 +184,13 @@ class TokenBucket:
     (1.0, 0.0)
     """
 
-    __slots__ = ("burst", "each", "full_at")
+    __slots__ = ("burst", "each", "full_at", "taken")
 
     def __init__(self, limit: float, period: float, burst: float) -> None:
         self.each = period / limit
         self.burst = burst
         self.full_at = -math.inf
+        self.taken: list[tuple[float, float]] = []  # since the bucket was last full
 
     def fits(self, amount: float, now: float) -> bool:
         """Whether there is room for `amount` more at the moment `now`."""
@@ -196,11 +205,19 @@ class TokenBucket:
 
     def take(self, amount: float, at: float) -> None:
         """Take `amount` tokens at the moment `at`."""
+        if at >= self.full_at:
+            self.taken.clear()
+        self.taken.append((at, amount))
         self.full_at = max(self.full_at, at) + amount * self.each
 
     def give_back(self, amount: float, at: float) -> None:
-        """Put `amount` tokens back."""
-        self.full_at -= amount * self.each
+        """Undo a `take` of the same amount and moment, if it still counts: what trickled in since has been lost."""
+        if (at, amount) not in self.taken:
+            return
+        self.taken.remove((at, amount))
+        again, self.taken, self.full_at = self.taken, [], -math.inf
+        for earlier, size in again:
+            self.take(size, earlier)
 
 
 class InUse:
@@ -215,15 +232,17 @@ class InUse:
     (False, True)
     """
 
-    __slots__ = ("endings", "limit", "used")
+    __slots__ = ("endings", "limit", "now", "used")
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.used = 0.0
+        self.now = -math.inf
         self.endings: list[tuple[float, float]] = []
 
     def fits(self, amount: float, now: float) -> bool:
         """Whether there is room for `amount` more at the moment `now`."""
+        self.now = now
         while self.endings and self.endings[0][0] <= now + INSTANT:
             self.used -= heappop(self.endings)[1]
         return self.used + amount <= self.limit
@@ -238,7 +257,10 @@ class InUse:
 
     def give_back(self, amount: float, at: float) -> None:
         """Free `amount` from the moment `at` on, which may lie ahead."""
-        heappush(self.endings, (at, amount))
+        if at <= self.now:
+            self.used -= amount
+        else:
+            heappush(self.endings, (at, amount))
 
 
 Window = SlidingWindow | FixedWindow | TokenBucket | InUse

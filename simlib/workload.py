@@ -6,6 +6,7 @@ The same tenant offers the same messages in every alternative, and adding a tena
 import csv
 import datetime as dt
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ __all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
 DAY = 86400.0
+LOCAL_PART = re.compile(r"[^\s@<>()\[\]\\,;:\"]+")
 
 
 def stream(seed: int, replication: int, *name: str) -> np.random.Generator:
@@ -49,7 +51,7 @@ class Day:
     def at(self, moment: float | dt.time) -> float:
         """Return scenario seconds for a duration since the start, or for a time of the first day."""
         if isinstance(moment, dt.time):
-            return moment.hour * 3600 + moment.minute * 60 + moment.second - self.start
+            return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6 - self.start
         return moment
 
 
@@ -180,7 +182,14 @@ class Trace(Frozen):
 
     def rows(self, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
         """Read the file; `bytes` is 0 where it doesn't say."""
-        return _read_trace(self.file, day)
+        try:
+            changed_at = self.file.stat().st_mtime_ns
+        except OSError as error:
+            raise ValueError(f"{self.file}: {error.strerror}") from None
+        try:
+            return _read_trace(self.file, day, changed_at)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{self.file}: not a CSV file in UTF-8: {error}") from None
 
 
 Arrival = Annotated[Poisson | Batches | BusinessDay | Trace, Field(discriminator="kind")]
@@ -220,8 +229,12 @@ class Tenant(Frozen):
     @field_validator("domain")
     @classmethod
     def _is_reserved(cls, domain: str) -> str:
-        if domain.rpartition(".")[2] not in ("example", "test", "invalid", "localhost") and not domain.endswith(
-            ("example.com", "example.net", "example.org")
+        labels = domain.split(".")
+        top_level, second_level = labels[-1], ".".join(labels[-2:])
+        if top_level not in ("example", "test", "invalid", "localhost") and second_level not in (
+            "example.com",
+            "example.net",
+            "example.org",
         ):
             raise ValueError(f"must be a reserved domain (RFC 2606) such as 'us.example', got {domain!r}")
         return domain
@@ -427,7 +440,7 @@ def observed_spread(senders: int) -> Floats:
     Examples
     --------
     >>> [round(float(share), 2) for share in observed_spread(4)]
-    [0.68, 0.2, 0.09, 0.04]
+    [0.68, 0.19, 0.09, 0.04]
     """
     volumes = _business_day()[1]
     cumulative = np.concatenate([[0.0], np.cumsum(volumes)])
@@ -437,13 +450,14 @@ def observed_spread(senders: int) -> Floats:
 
 
 @cache
-def _read_trace(path: Path, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
+def _read_trace(path: Path, day: Day, changed_at: int) -> tuple[Floats, list[str], Ints, Ints]:
+    """Read a trace once, and again when the file has changed."""
     at: list[float] = []
     senders: list[str] = []
     recipients: list[int] = []
     sizes: list[int] = []
     try:
-        file = path.open(encoding="utf-8", newline="")
+        file = path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     with file:
@@ -461,10 +475,12 @@ def _read_trace(path: Path, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
                 raise ValueError(f"{where}: {column} must not go back, got {row[column]!r} after the line before")
             count = _number(row["recipients"], "recipients", where)
             size = _number(row.get("bytes") or "0", "bytes", where)
-            if count < 1 or count != int(count) or size < 0:
+            if count < 1 or count != int(count):
                 raise ValueError(f"{where}: recipients must be a whole number of at least 1, got {row['recipients']!r}")
-            if not row["sender"]:
-                raise ValueError(f"{where}: sender must not be empty")
+            if size < 0 or size != int(size):
+                raise ValueError(f"{where}: bytes must be a whole number of at least 0, got {row['bytes']!r}")
+            if not LOCAL_PART.fullmatch(row["sender"] or ""):
+                raise ValueError(f"{where}: sender must be an address without @ and domain, got {row['sender']!r}")
             at.append(moment)
             senders.append(row["sender"].lower())
             recipients.append(int(count))

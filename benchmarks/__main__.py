@@ -1,0 +1,121 @@
+"""Run the benchmarks and print their figures; ratios come from one run, so that a busy machine doesn't matter much."""
+
+import subprocess
+import sys
+import time
+from statistics import median
+
+import numpy as np
+import simpy
+from simpy.events import ProcessGenerator
+
+from simlib.experiment import Estimate, compare, run
+from simlib.scenario import Scenario
+
+ROUNDS = 5
+
+
+def office365_day(senders: int = 25, **channel: object) -> Scenario:
+    """Return a team's day through Office 365, every limit on: 40 messages a sender at nine, 40 spread over the day."""
+    arrivals = [
+        {"kind": "business_day", "per_sender": 40},
+        {"kind": "batches", "first": "09:00", "per_sender": 40},
+    ]
+    carried = {"name": "office 365", "tenants": ["team"], "to": "office365", **channel}
+    return Scenario.build(
+        {
+            "name": "office 365",
+            "start": "2026-12-01T00:00",
+            "duration": "24h",
+            "deadline": "17:30",
+            "tenants": [{"name": "team", "senders": senders, "arrivals": arrivals}],
+            "alternatives": {"Office 365": {"channels": [carried]}},
+        }
+    )
+
+
+def events_per_second(events: int = 200_000) -> float:
+    """Return how many timeouts one process gets through in a second: what SimPy itself costs."""
+
+    def loop(env: simpy.Environment) -> ProcessGenerator:
+        while True:
+            yield env.timeout(1)
+
+    env = simpy.Environment()
+    env.process(loop(env))
+    began = time.perf_counter()
+    env.run(until=events)
+    return events / (time.perf_counter() - began)
+
+
+def attempts_per_second(scenario: Scenario) -> float:
+    """Return how many attempts a second one run simulates, drawing the messages left out."""
+    messages = scenario.messages(1, 0)
+    began = time.perf_counter()
+    attempts = run(scenario, "Office 365", messages=messages)
+    return len(attempts.rows) / (time.perf_counter() - began)
+
+
+def simulation_speed() -> None:
+    """Print attempts/s over events/s, measured in turns."""
+    for name, channel in (
+        ("at once, three connections", {"connections": 3}),
+        ("as Sales Connect paces it", {"tool": "sales-connect"}),
+        ("0.5 s a transaction", {"connections": 3, "service": "0.5s"}),
+    ):
+        scenario = office365_day(senders=250, **channel)
+        pairs = [(attempts_per_second(scenario), events_per_second()) for _ in range(ROUNDS)]
+        ratio = median(attempts / events for attempts, events in pairs)
+        attempts, events = (median(column) for column in zip(*pairs, strict=True))
+        print(f"simulation, Office 365 {name}: {ratio:.3f} attempts per SimPy event ({attempts:,.0f}/s over {events:,.0f}/s)")
+
+
+def answer_time() -> None:
+    """Print how long a team's day takes: what somebody waits for an answer."""
+    scenario = office365_day(tool="sales-connect")
+    for replications in (20, 200):
+        began = time.perf_counter()
+        compare(scenario, replications=replications, jobs=1)
+        took = time.perf_counter() - began
+        per_run = took / replications / (1 + len(scenario.readings_of("Office 365")))
+        print(f"a team's day (2,000 messages), {replications} replications and every reading: {took:.2f} s, {per_run * 1e3:.1f} ms a run")
+
+
+MEMORY = """
+import resource, sys
+from benchmarks.__main__ import office365_day
+from simlib.experiment import run
+scenario = office365_day(senders=int(sys.argv[1]), connections=3)
+run(office365_day(senders=10), "Office 365")
+messages = scenario.messages(1, 0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+attempts = run(scenario, "Office 365", messages=messages)
+print(len(attempts.rows), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def memory() -> None:
+    """Print the bytes per attempt of a run of a million: the peak, the record and the queues included."""
+    printed = subprocess.run([sys.executable, "-c", MEMORY, "12500"], capture_output=True, text=True, check=True).stdout
+    attempts, size = map(int, printed.split())
+    print(f"memory: {size / attempts:.0f} bytes per attempt at {attempts:,} attempts (peak, {size / 2**20:.0f} MiB)")
+
+
+def coverage(studies: int = 2_000, replications: int = 20) -> None:
+    """Print how often our 95 % intervals hold the true mean, for counts as skewed as ours."""
+    rng = np.random.default_rng(20261201)
+    for name, draw, truth in (
+        ("Poisson counts, mean 1,000", lambda: rng.poisson(1000, replications), 1000.0),
+        ("Poisson counts, mean 2", lambda: rng.poisson(2, replications), 2.0),
+        ("exponential delays", lambda: rng.exponential(1.0, replications), 1.0),
+    ):
+        found = [Estimate.of(draw().tolist()) for _ in range(studies)]
+        inside = sum(e.low is not None and e.high is not None and e.low <= truth <= e.high for e in found)
+        print(f"coverage of 95 % intervals, {replications} replications, {name}: {inside / studies:.1%} of {studies:,} studies")
+
+
+if __name__ == "__main__":
+    simulation_speed()
+    answer_time()
+    memory()
+    coverage()

@@ -1,0 +1,725 @@
+"""The plots: what happened when, how long it took, and how sure that is.
+
+Every function takes plain tables, returns a `Figure` and writes nothing; `save` writes one. What color tells is told
+again by a marker, a hatch or a dash pattern and by a label at the thing itself, so every plot works in black and white.
+Nothing here touches pyplot or matplotlib's settings: the caller's font and backend stay as they are.
+"""
+
+import datetime as dt
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["comparison", "delay_ecdf", "forest", "goodput", "save", "timeline", "timelines"]
+
+Floats = np.typing.NDArray[np.float64]
+Bools = np.typing.NDArray[np.bool_]
+
+WIDTH = 8.0  # inches
+DPI = 150
+SMALL, NORMAL, LARGE = 9.0, 10.0, 12.0  # points
+INK, PALE = "#222222", "#8a8a8a"
+HALO = [withStroke(linewidth=2.5, foreground="white")]
+GAP = 4.0  # points between a thing and its label
+
+# Colors of Okabe and Ito's palette, which the color-blind can tell apart; as greys these are dark, light and black.
+BLUE, ORANGE = "#0072B2", "#E69F00"
+
+
+class _Figure(Figure):
+    """A figure that a notebook shows by itself; matplotlib's own waits for pyplot to be imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        save(self, buffer)
+        return buffer.getvalue()
+
+
+def save(figure: Figure, path: "str | PathLike[str] | io.BytesIO") -> None:
+    """Write a figure as PNG, at 150 dots per inch; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : Figure
+        What a function of this module returned.
+    path : path or binary file
+        Where to.
+    """
+    # the only metadata that matplotlib adds by itself is its version
+    figure.savefig(path, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+
+
+# What happened when
+
+
+class _Series(NamedTuple):
+    """How one column of a timeline is drawn."""
+
+    column: str
+    label: str
+    color: str
+    marker: str
+    filled: bool
+
+
+SERIES = (
+    _Series("accepted", "accepted, reply at once", BLUE, "o", filled=True),
+    _Series("held", "accepted, reply held", ORANGE, "s", filled=True),
+    _Series("refused", "refused", INK, "x", filled=False),
+)
+BURST = 20.0  # a minute so many times the median one makes a linear axis useless
+SHADES = ListedColormap([f"{level:.3f}" for level in np.linspace(0.94, 0.80, 64)])
+
+
+def timeline(
+    table: "pd.DataFrame", title: str, limit: str = "", between: tuple[dt.datetime, dt.datetime] | None = None
+) -> Figure:
+    """Draw what happened in each minute of a run, with the time shaded in which a limit was holding replies.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `Result.timeline` returns. Index: the minute's beginning. Columns: ``accepted``, ``held`` and ``refused``,
+        in attempts per minute, and ``holding``, the share of the minute in which some reply was held.
+    title : str
+        What is to be seen.
+    limit : str, optional
+        The id of the limit that binds; it is named where it holds or refuses.
+    between : tuple of datetime, optional
+        From when to when. By default from the first to the last minute in which anything was held or refused; if
+        nothing was, in which anything was sent.
+
+    Returns
+    -------
+    Figure
+        With one Axes. Its scale is logarithmic if the largest minute dwarfs the rest.
+    """
+    figure = _Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes)
+    shown = _between([table], between)
+    part = _cut(table, shown)
+    log = _dwarfed([part])
+    _scale(axes, [part], log, headroom=True)
+    _clock_axis(axes, shown)
+    axes.set_ylabel("attempts per minute" + (", log scale" if log else ""), fontsize=NORMAL, color=INK)
+    _minutes(axes, part)
+    if not _busy(table).any():
+        _say(axes, "nothing was sent")
+        return figure
+    labels = []
+    holding = bool((part["holding"] > 0).any())
+    for series in SERIES:
+        values = part[series.column].to_numpy(dtype=float)
+        if values.any():
+            text = f"{series.label}: at most {values.max():,.0f} a minute"
+            if series.column == "refused" and limit and not holding:
+                text = f"{text}\nby {limit}"
+            peaks = np.flatnonzero(values == values.max())
+            nearby = peaks[np.argsort(abs(peaks - peaks[len(peaks) // 2]), kind="stable")]
+            anchors = np.column_stack([_days(part)[nearby], values[nearby]])
+            labels.append((text, series.color if series.color != ORANGE else "#9a6a00", anchors[:40]))
+    figure.draw_without_rendering()  # settles where the axes are
+    if holding:
+        _name_shade(axes, part, limit)
+    obstacles = [
+        np.column_stack([_days(part)[values > 0], values[values > 0]])
+        for values in (part[series.column].to_numpy(dtype=float) for series in SERIES)
+    ]
+    _place(axes, labels, obstacles)
+    return figure
+
+
+def timelines(
+    tables: "Mapping[str, pd.DataFrame]",
+    title: str,
+    limits: Mapping[str, str] | None = None,
+    between: tuple[dt.datetime, dt.datetime] | None = None,
+) -> Figure:
+    """Draw the timelines of several alternatives above each other, on the same axes.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        For each alternative what `timeline` takes.
+    title : str
+        What is to be seen.
+    limits : mapping of str to str, optional
+        For each alternative, the id of the limit that binds it.
+    between : tuple of datetime, optional
+        From when to when; by default as in `timeline`, for all of them together.
+
+    Returns
+    -------
+    Figure
+        With one Axes for each alternative.
+    """
+    figure = _Figure(figsize=(WIDTH, 1.3 + 1.15 * max(len(tables), 1)), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    shown = _between(list(tables.values()), between)
+    parts = {name: _cut(table, shown) for name, table in tables.items()}
+    log = _dwarfed(list(parts.values()))
+    rows = figure.subplots(max(len(tables), 1), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    handles = [_handle(series) for series in SERIES]
+    handles.append(Patch(facecolor=SHADES(1.0), label="a limit holds replies"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=SMALL, handlelength=1.2)
+    for axes, (name, part) in zip(rows, parts.items(), strict=False):
+        _plain(axes)
+        _scale(axes, list(parts.values()), log, headroom=False)
+        _clock_axis(axes, shown, last=axes is rows[-1])
+        _minutes(axes, part)
+        axes.set_title(name, loc="left", fontsize=NORMAL, fontweight="bold", color=INK, pad=3)
+        axes.set_title(_outcome(tables[name], (limits or {}).get(name, "")), loc="right", fontsize=SMALL, color=INK, pad=3)
+    if not tables:
+        _plain(rows[0])
+        _say(rows[0], "no alternatives")
+    figure.supylabel("attempts per minute" + (", log scale" if log else ""), fontsize=NORMAL, color=INK)
+    return figure
+
+
+def _outcome(table: "pd.DataFrame", limit: str) -> str:
+    """What was held and refused, in words."""
+    held, refused = int(table["held"].sum()), int(table["refused"].sum())
+    parts = [f"{held:,} held" if held else "", f"{refused:,} refused" if refused else ""]
+    text = ", ".join(part for part in parts if part) or "nothing held or refused"
+    return f"{text} by {limit}" if limit and (held or refused) else text
+
+
+def _handle(series: _Series) -> Line2D:
+    return Line2D([], [], color=series.color, marker=series.marker, linestyle="", markersize=4.5, label=series.label)
+
+
+def _busy(table: "pd.DataFrame") -> Bools:
+    """Whether anything happened in a minute."""
+    return (table[["accepted", "held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)
+
+
+def _between(
+    tables: "Sequence[pd.DataFrame]", asked: tuple[dt.datetime, dt.datetime] | None
+) -> tuple[dt.datetime, dt.datetime]:
+    """From when to when something happens that is worth a look, with a margin."""
+    if asked:
+        return asked
+    throttled = [
+        table.index[(table[["held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)] for table in tables
+    ]
+    minutes = [one for one in throttled if len(one)] or [table.index[_busy(table)] for table in tables]
+    minutes = [one for one in minutes if len(one)] or [table.index for table in tables if len(table)]
+    if not minutes:
+        today = dt.datetime(2000, 1, 1)
+        return today, today + dt.timedelta(hours=1)
+    first, last = min(one[0] for one in minutes), max(one[-1] for one in minutes) + dt.timedelta(minutes=1)
+    margin = max(dt.timedelta(minutes=2), (last - first) / 20)
+    return first - margin, last + margin
+
+
+def _cut(table: "pd.DataFrame", shown: tuple[dt.datetime, dt.datetime]) -> "pd.DataFrame":
+    if not len(table):
+        return table
+    return table[(table.index >= shown[0]) & (table.index < shown[1])]
+
+
+def _days(table: "pd.DataFrame") -> Floats:
+    """The middle of each minute, as matplotlib counts days."""
+    index = table.index
+    if getattr(index, "tz", None) is not None:
+        index = index.tz_convert("UTC").tz_localize(None)
+    return np.asarray(date2num(index.to_numpy(dtype="datetime64[ns]")), dtype=float) + 0.5 / 1440
+
+
+def _dwarfed(tables: "Sequence[pd.DataFrame]") -> bool:
+    values = np.concatenate([table[[s.column for s in SERIES]].to_numpy(dtype=float).ravel() for table in tables] or [[]])
+    values = values[values > 0]
+    return bool(len(values) and values.max() > BURST * np.median(values))
+
+
+def _scale(axes: Axes, tables: "Sequence[pd.DataFrame]", log: bool, headroom: bool) -> None:
+    """Set the vertical axis so that it holds all tables."""
+    most = max((float(table[s.column].max()) for table in tables if len(table) for s in SERIES), default=0.0)
+    most = max(most, 1.0)
+    if log:
+        axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+        decades = int(np.ceil(np.log10(most) + 1e-9))
+        fine = [n * 10**k for k in range(decades + 1) for n in ((1, 3) if headroom else (1,))]
+        axes.set_yticks([0, *(tick for tick in fine if tick <= most * 1.5)])
+        axes.set_ylim(0, most * (6.0 if headroom else 2.0))
+    else:
+        axes.set_ylim(0, most * (1.35 if headroom else 1.15))
+        axes.yaxis.set_major_locator(MaxNLocator(6 if headroom else 3, integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.minorticks_off()
+
+
+def _clock_axis(axes: Axes, shown: tuple[dt.datetime, dt.datetime], last: bool = True) -> None:
+    """Set the horizontal axis: the local time, with its date and zone in the label."""
+    first, end = shown
+    zone = first.tzinfo
+    axes.set_xlim(*(float(date2num(moment)) for moment in shown))
+    locator = AutoDateLocator(tz=zone, minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    several_days = first.date() != end.date() and end - first > dt.timedelta(days=1)
+    axes.xaxis.set_major_formatter(DateFormatter("%m-%d\n%H:%M" if several_days else "%H:%M", tz=zone))
+    if last:
+        offset = f" ({first.tzname()})" if zone is not None else ""
+        days = f"{first:%Y-%m-%d}" if first.date() == end.date() else f"{first:%Y-%m-%d} to {end:%Y-%m-%d}"
+        axes.set_xlabel(f"local time{offset}, {days}", fontsize=NORMAL, color=INK)
+
+
+def _minutes(axes: Axes, table: "pd.DataFrame") -> None:
+    """Draw the shade, and for every series a stem and a marker in each minute that has any."""
+    if not len(table):
+        return
+    days = _days(table)
+    holding = table["holding"].to_numpy(dtype=float)
+    limits = axes.get_xlim(), axes.get_ylim()
+    if (holding > 0).any():
+        edges = np.append(days, days[-1] + 1 / 1440) - 0.5 / 1440
+        shade = np.ma.masked_less_equal(holding, 0.0)[np.newaxis]
+        axes.pcolormesh(
+            edges, [0, 1], shade, cmap=SHADES, vmin=0, vmax=1, transform=axes.get_xaxis_transform(), zorder=0.5
+        )
+    size = float(np.clip(600 / max(len(days), 1), 2.2, 5.0))
+    for series in SERIES:
+        values = table[series.column].to_numpy(dtype=float)
+        some = values > 0
+        axes.vlines(days[some], 0, values[some], color=series.color, linewidth=0.3 * size, alpha=0.45, zorder=2)
+        axes.plot(
+            days[some], values[some], linestyle="", marker=series.marker, color=series.color, markersize=size,
+            markeredgecolor="white" if series.filled else series.color, markeredgewidth=0.3 if series.filled else 0.9,
+            label=series.label, zorder=3, clip_on=False,
+        )  # fmt: skip
+    axes.set_xlim(limits[0])
+    axes.set_ylim(limits[1])
+
+
+def _name_shade(axes: Axes, table: "pd.DataFrame", limit: str) -> None:
+    """Say in the longest shaded stretch what the shade means."""
+    holding = table["holding"].to_numpy(dtype=float) > 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], holding, [False]])))
+    begins, ends = edges[::2], edges[1::2]
+    longest = int(np.argmax(ends - begins))
+    days = _days(table)
+    middle = (days[begins[longest]] + days[ends[longest] - 1]) / 2
+    text = axes.text(
+        middle, 0.975, f"shaded: {limit or 'a limit'} holds replies", transform=axes.get_xaxis_transform(),
+        ha="center", va="top", fontsize=SMALL, color=INK, path_effects=HALO,
+    )  # fmt: skip
+    box, frame = text.get_window_extent(), axes.get_window_extent()
+    shift = max(frame.x0 + 6 - box.x0, 0.0) + min(frame.x1 - 6 - box.x1, 0.0)
+    moved = axes.transData.transform((middle, 0))[0] + shift
+    text.set_x(axes.transData.inverted().transform((moved, 0))[0])
+
+
+# How long it took
+
+
+AT_ONCE = 1.0  # seconds: where the logarithmic axis of delays begins
+MARKS = {
+    10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 6 * 3600: "6 h", 86400: "1 day", 7 * 86400: "1 week",
+}  # fmt: skip
+LINES: tuple[tuple[str, Any], ...] = (
+    (INK, "-"),
+    (BLUE, (0, (6, 2))),
+    ("#D55E00", (0, (2, 1.2))),
+    ("#009E73", "-"),
+    ("#A6428A", (0, (7, 2, 1.5, 2))),
+    (ORANGE, (0, (1, 1))),
+    (PALE, "-"),
+    ("#56B4E9", (0, (10, 2, 2, 2, 2, 2))),
+)
+
+
+def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figure:
+    """Draw for each alternative which share of the offered messages is accepted within how long.
+
+    Parameters
+    ----------
+    delays : mapping of str to array
+        For each alternative the time from creation to acceptance of each offered message, in seconds; infinite for
+        messages that were never accepted.
+    title : str
+        What is to be seen.
+
+    Returns
+    -------
+    Figure
+        With one Axes. A curve begins at the left edge with what is accepted at once and ends with the last message
+        accepted: short of 100 %, at a cross, if some never were. Identical curves are drawn once, under all
+        their names.
+
+    Raises
+    ------
+    ValueError
+        If a delay is negative or nan.
+    """
+    figure = _Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes)
+    curves = _curves(delays)
+    last = max((float(x[-1]) for x, _, _ in curves.values() if len(x)), default=60.0)
+    axes.set_xscale("log")
+    axes.set_xlim(AT_ONCE * 0.9, max(last, 60.0) * 1.5)
+    axes.set_ylim(0, 1.04)
+    ticks = [tick for tick in MARKS if tick <= max(last, 60.0) * 1.5]
+    axes.set_xticks([AT_ONCE, *ticks], [f"at once\n(up to {AT_ONCE:.0f} s)", *(MARKS[tick] for tick in ticks)])
+    axes.minorticks_off()
+    axes.set_xlabel("time from creation to acceptance, log scale", fontsize=NORMAL, color=INK)
+    axes.set_ylabel("offered messages accepted", fontsize=NORMAL, color=INK)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    axes.set_yticks(np.linspace(0, 1, 6).tolist())
+    if not curves:
+        _say(axes, "nothing was offered")
+        return figure
+    labels = []
+    obstacles = []
+    for number, (name, (x, y, never)) in enumerate(curves.items()):
+        color, dashes = LINES[number % len(LINES)]
+        text = f"{name}: {_percent(never)} never accepted" if never else name
+        axes.plot(
+            x, y, color=color, linestyle=dashes, linewidth=1.7, drawstyle="steps-post", label=text,
+            zorder=2 + 0.1 * number, clip_on=False,
+        )  # fmt: skip
+        if never:
+            at = (x[-1], y[-1]) if len(x) else (AT_ONCE, 0.0)
+            axes.plot(*at, color=color, marker="X", markersize=8, markeredgecolor="white", zorder=4, clip_on=False)
+        path = _dense(axes, x, y) if len(x) else np.array([[AT_ONCE, 0.0]])
+        obstacles.append(path)
+        labels.append((text, color, path[-1:] if never else path))
+    figure.draw_without_rendering()
+    if not _place(axes, labels, obstacles):
+        axes.legend(loc="outside right" if False else "center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL)
+    return figure
+
+
+def _curves(delays: "Mapping[str, np.typing.ArrayLike]") -> dict[str, tuple[Floats, Floats, float]]:
+    """Times and shares of each curve and the share never accepted; identical curves under one name."""
+    names: dict[bytes, list[str]] = {}
+    found: dict[bytes, tuple[Floats, Floats, float]] = {}
+    for name, values in delays.items():
+        seconds = np.sort(np.asarray(values, dtype=float))
+        if not len(seconds):
+            continue
+        if not (seconds >= 0).all():  # nan is not either
+            raise ValueError(f"delays of {name!r} must be at least 0 s, inf for never: got {seconds.min()}")
+        accepted = np.maximum(seconds[np.isfinite(seconds)], AT_ONCE)
+        x, counts = np.unique(accepted, return_counts=True)
+        y = np.cumsum(counts) / len(seconds)
+        if len(x) and x[0] > AT_ONCE:
+            x, y = np.append(AT_ONCE, x), np.append(0.0, y)
+        key = np.concatenate([x, y]).tobytes()
+        names.setdefault(key, []).append(name)
+        found[key] = x, y, 1 - len(accepted) / len(seconds)
+    return {" = ".join(names[key]): curve for key, curve in found.items()}
+
+
+def _dense(axes: Axes, x: Floats, y: Floats) -> Floats:
+    """Points along a step curve on a logarithmic axis, close enough that no label slips between them."""
+    corners_x, corners_y = np.repeat(np.log(x), 2)[1:], np.repeat(y, 2)[:-1]
+    width, height = np.diff(np.log(axes.get_xlim()))[0], np.diff(axes.get_ylim())[0]
+    walked = np.append(0.0, np.cumsum(np.abs(np.diff(corners_x)) / width + np.abs(np.diff(corners_y)) / height))
+    steps = np.linspace(0, walked[-1], 400)
+    return np.column_stack([np.exp(np.interp(steps, walked, corners_x)), np.interp(steps, walked, corners_y)])
+
+
+def _place(axes: Axes, labels: Sequence[tuple[str, str, Floats]], obstacles: Sequence[Floats]) -> bool:
+    """Write each label beside one of its anchors where it covers neither a curve nor another label.
+
+    Returns
+    -------
+    bool
+        Whether all fitted; if not, none is written.
+    """
+    frame = axes.get_window_extent()
+    gap = GAP * axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    paths = [axes.transData.transform(points) for points in obstacles]
+    points = np.concatenate(paths) if paths else np.empty((0, 2))
+    taken: list[tuple[float, float, float, float]] = []
+    for old in axes.texts:
+        box = old.get_window_extent()
+        taken.append((box.x0, box.y0, box.x1, box.y1))
+    written = []
+    for text, color, anchors in labels:
+        label = axes.text(0, 0, text, fontsize=SMALL, color=color, path_effects=HALO, zorder=5, linespacing=1.1)
+        written.append(label)
+        size = label.get_window_extent()
+        best: tuple[float, float, float] | None = None
+        for px, py in axes.transData.transform(anchors):
+            for dx, dy in ((0, 0.5), (1, 0.5), (0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0), (0.5, 1)):
+                x0 = px - dx * size.width + (gap if dx == 0 else -gap if dx == 1 else 0)
+                y0 = py - dy * size.height + (gap if dy == 0 else -gap if dy == 1 else 0)
+                x1, y1 = x0 + size.width, y0 + size.height
+                if x0 < frame.x0 + 2 or x1 > frame.x1 - 2 or y0 < frame.y0 + 2 or y1 > frame.y1 - 2:
+                    continue
+                if any(x0 < b[2] + gap and x1 > b[0] - gap and y0 < b[3] and y1 > b[1] for b in taken):
+                    continue
+                cost = _crowding(points, (x0, y0, x1, y1), gap)
+                if best is None or cost < best[0]:
+                    best = cost, x0, y0
+        if best is None:
+            for one in written:
+                one.remove()
+            return False
+        taken.append((best[1], best[2], best[1] + size.width, best[2] + size.height))
+        at = axes.transData.inverted().transform((best[1], best[2]))
+        label.set_position((float(at[0]), float(at[1])))
+        label.set_verticalalignment("bottom")
+    return True
+
+
+def _crowding(points: Floats, box: tuple[float, float, float, float], gap: float) -> float:
+    """How much of what is drawn a box covers, and a little for what it nearly covers."""
+    dx = np.maximum(np.maximum(box[0] - points[:, 0], points[:, 0] - box[2]), 0.0)
+    dy = np.maximum(np.maximum(box[1] - points[:, 1], points[:, 1] - box[3]), 0.0)
+    away = np.hypot(dx, dy)
+    return float((away < 0.7 * gap).sum() + 0.02 * np.maximum(1 - away / (6 * gap), 0).sum())
+
+
+# How sure that is
+
+
+def goodput(table: "pd.DataFrame", title: str, label: str = "accepted messages per hour") -> Figure:
+    """Draw a metric of each alternative as a dot with its 95 % interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per alternative, drawn in this order. Columns: ``alternative``, ``mean``, ``low``, ``high``; low and high
+        may be missing values (no interval), mean too (no number).
+    title : str
+        What is to be seen.
+    label : str, optional
+        What the numbers are, with their unit.
+
+    Returns
+    -------
+    Figure
+        With one Axes.
+    """
+    return _dots(table, title, f"{label}, with 95 % interval", signed=False)
+
+
+def forest(differences: "pd.DataFrame", title: str, label: str = "difference from the first alternative") -> Figure:
+    """Draw paired differences with their 95 % intervals and a line at 0.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        One row per alternative, drawn in this order, with the columns of `goodput`'s table.
+    title : str
+        What is to be seen.
+    label : str, optional
+        What the numbers are, with their unit.
+
+    Returns
+    -------
+    Figure
+        With one Axes. The dot is open where the interval does not exclude 0.
+    """
+    return _dots(differences, title, f"{label}, with 95 % interval (open: 0 is not excluded)", signed=True)
+
+
+def _dots(table: "pd.DataFrame", title: str, label: str, signed: bool) -> Figure:
+    figure = _Figure(figsize=(WIDTH, 1.3 + 0.36 * max(len(table), 1)), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes, grid="x")
+    axes.set_xlabel(label, fontsize=NORMAL, color=INK)
+    axes.spines["left"].set_visible(False)
+    rows = np.arange(len(table))
+    means, lows, highs = (table[name].to_numpy(dtype=float) for name in ("mean", "low", "high"))
+    axes.set_yticks(rows, [str(name) for name in table["alternative"]])
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    known = np.isfinite(means)
+    if not known.any():
+        _say(axes, "no numbers")
+        axes.set_xticks([])
+        return figure
+    lows, highs = np.where(np.isfinite(lows), lows, means), np.where(np.isfinite(highs), highs, means)
+    axes.hlines(rows[known], lows[known], highs[known], color=INK, linewidth=1.6)
+    for edge in (lows, highs):
+        wide = known & (highs > lows)
+        axes.plot(edge[wide], rows[wide], linestyle="", marker="|", markersize=8, markeredgewidth=1.6, color=INK)
+    sure = known & ~((lows <= 0) & (highs >= 0)) if signed else known
+    for chosen, face in ((sure, BLUE), (known & ~sure, "white")):
+        axes.plot(
+            means[chosen], rows[chosen], linestyle="", marker="o", markersize=7, markerfacecolor=face,
+            markeredgecolor=BLUE, markeredgewidth=1.6, zorder=3,
+        )  # fmt: skip
+    if signed:
+        axes.axvline(0, color=INK, linewidth=1.0, zorder=1)
+    reach = np.append(np.concatenate([lows[known], highs[known]]), 0.0)
+    margin = 0.04 * (np.ptp(reach) or 1.0)
+    axes.set_xlim(reach.min() - margin if signed or reach.min() < 0 else 0.0, reach.max() + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value, signed)))
+    for row, mean, low, high in zip(rows, means, lows, highs, strict=True):
+        interval = f"  ({_number(low, signed)} to {_number(high, signed)})" if high > low else ""
+        text = f"{_number(mean, signed)}{interval}" if np.isfinite(mean) else "no number"
+        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL, color=INK)
+    return figure
+
+
+# The headline
+
+
+class _Part(NamedTuple):
+    """How one fate of a message is drawn."""
+
+    column: str
+    label: str
+    face: str
+    edge: str
+    hatch: str
+
+
+PARTS = (
+    _Part("at_once", "accepted at once", BLUE, BLUE, ""),
+    _Part("held", "accepted later", "#F7DDA4", "#8a5f00", "////"),
+    _Part("refused", "refused", INK, "white", "xxxx"),
+    _Part("expired", "expired", "#9c9c9c", INK, "...."),
+    _Part("waiting", "still waiting", "white", INK, ""),
+)
+
+
+def comparison(
+    rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapping[str, str] | None = None
+) -> Figure:
+    """Draw what becomes of the same messages on each channel: the picture for those who look at one only.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row per alternative, drawn in this order. Columns: ``alternative``; ``offered``, ``at_once``, ``held``,
+        ``refused``, ``expired``, ``waiting``, ``on_time``, in messages; ``held_mean``, how much later those
+        of ``held`` are accepted, in seconds.
+    title : str
+        What is to be seen.
+    deadline : str, optional
+        When ``on_time`` was counted, like ``"17:30"``; without it the column is left out.
+    names : mapping of str to str, optional
+        Other words for ``at_once``, ``held``, ``refused``, ``expired`` and ``waiting``.
+
+    Returns
+    -------
+    Figure
+        With one Axes.
+    """
+    figure = _Figure(figsize=(WIDTH, 1.5 + 0.56 * max(len(rows), 1)), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes, grid="")
+    axes.spines["left"].set_visible(False)
+    place = np.arange(len(rows))
+    offered = rows["offered"].to_numpy(dtype=float)
+    axes.set_yticks(place, [str(name) for name in rows["alternative"]], fontweight="bold")
+    axes.set_ylim(max(len(rows), 1) - 0.3, -0.5)
+    axes.set_xlabel("messages", fontsize=NORMAL, color=INK)
+    if not len(rows):
+        _say(axes, "no alternatives")
+        axes.set_xticks([])
+        return figure
+    axes.set_xlim(0, max(offered.max(), 1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    left = np.zeros(len(rows))
+    handles = []
+    said: list[list[str]] = [[] for _ in place]
+    for part in PARTS:
+        counts = rows[part.column].to_numpy(dtype=float)
+        label = (names or {}).get(part.column, part.label)
+        if not (counts > 0).any():
+            continue
+        bars = axes.barh(
+            place, counts, left=left, height=0.42, facecolor=part.face, edgecolor=part.edge, hatch=part.hatch,
+            linewidth=0, label=label,
+        )  # fmt: skip
+        for bar in bars:
+            bar.set_hatch_linewidth(0.8)
+        axes.barh(place, counts, left=left, height=0.42, facecolor="none", edgecolor=INK, linewidth=0.7)
+        handle = Patch(facecolor=part.face, edgecolor=part.edge, hatch=part.hatch, linewidth=0, label=label)
+        handle.set_hatch_linewidth(0.8)
+        handles.append(handle)
+        for row, count in enumerate(counts):
+            if count > 0:
+                mean = float(rows["held_mean"].iloc[row]) if part.column == "held" else 0.0
+                wait = f", by {_span(mean)} on average" if mean > 0 else ""
+                said[row].append(f"{count:,.0f} {label}{wait}")
+        left += counts
+    for row, parts in enumerate(said):
+        axes.text(0, row + 0.27, "; ".join(parts) or "nothing offered", va="top", fontsize=SMALL, color=INK)
+    if deadline:
+        axes.text(
+            1.02, 1.0, f"on time\nby {deadline}", transform=axes.transAxes, va="bottom", fontsize=NORMAL, color=INK
+        )
+        for row, (on_time, due) in enumerate(zip(rows["on_time"].to_numpy(dtype=float), offered, strict=True)):
+            share = f"{_percent(on_time / due)}" if due else "–"
+            axes.text(
+                1.02, row, share, transform=axes.get_yaxis_transform(), va="center", fontsize=LARGE, fontweight="bold",
+                color=INK,
+            )  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, fontsize=SMALL, handlelength=2.4)
+    return figure
+
+
+# What all of them share
+
+
+def _title(figure: Figure, title: str) -> None:
+    if title:
+        text = "\n".join(textwrap.wrap(title, 84))
+        figure.suptitle(text, x=0.012, ha="left", fontsize=LARGE, fontweight="bold", color=INK)
+
+
+def _plain(axes: Axes, grid: str = "y") -> None:
+    """Leave of the frame what helps to read."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(PALE)
+    axes.tick_params(labelsize=NORMAL, color=PALE, labelcolor=INK)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis="x" if grid == "x" else "y", color="#e4e4e4", linewidth=0.8)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=LARGE, color=PALE)
+
+
+def _number(value: float, signed: bool = False) -> str:
+    sign = "+" if signed and value > 0 else ""
+    size = abs(value)
+    text = f"{value:,.0f}" if size >= 100 or value == int(value) else f"{value:.1f}" if size >= 1 else f"{value:.2g}"
+    return f"{sign}{text}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(share: float) -> str:
+    """A share in percent that never says 0 or 100 for what is neither."""
+    percent = 100 * share
+    if percent in (0, 100):
+        return f"{percent:.0f} %"
+    if percent < 0.1 or percent > 99.9:
+        return "under 0.1 %" if percent < 50 else "over 99.9 %"
+    return f"{percent:.1f} %" if percent < 10 or percent > 90 else f"{percent:.0f} %"
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{_number(seconds / length)} {unit}"
+    return f"{_number(seconds)} s"
