@@ -13,6 +13,7 @@ from simlib.receiver import Account
 __all__ = ["Anybody", "from_file", "is_reserved"]
 
 RESERVED: Final = re.compile(r"(.+\.)?(test|example|invalid|localhost|example\.(com|net|org))", re.IGNORECASE)
+VALUE: Final = re.compile(r"(, got .*| \(value .*\))$", re.DOTALL)
 
 
 def is_reserved(domain: str) -> bool:
@@ -34,7 +35,7 @@ class _Reserved(frozenset[str]):
 
 
 class Anybody(Mapping[str, Account]):
-    """Every mailbox at a reserved domain: the user is the address, the password `password`, the refresh token the address.
+    """Every mailbox at a reserved domain: user and refresh token are the address, the password is `password`.
 
     Parameters
     ----------
@@ -89,18 +90,10 @@ def from_file(path: Path) -> dict[str, Account]:
     ValueError
         One line that names file and key, if anything in it can't be; passwords are never shown.
     """
-    data = read_toml(path)
     try:
-        entries = check(_File, data, str(path)).accounts
+        entries = check(_File, read_toml(path), str(path)).accounts
     except ValueError as error:
-        secrets = [
-            str(entry[key])
-            for entry in data.get("accounts", ())
-            if isinstance(entry, dict)
-            for key in ("password", "refresh_token")
-            if key in entry
-        ]
-        raise ValueError(_hidden(str(error), secrets)) from None
+        raise ValueError(VALUE.sub("", str(error))) from None  # it may be a password
     found: dict[str, Account] = {}
     for entry in entries:
         if entry.user in found:
@@ -109,11 +102,3 @@ def from_file(path: Path) -> dict[str, Account]:
         token = entry.refresh_token or entry.user
         found[entry.user] = Account(entry.user, entry.password, token, frozenset(map(str.lower, domains)))
     return found
-
-
-def _hidden(message: str, secrets: list[str]) -> str:
-    """Cut the value out of an error about a secret."""
-    head, got, value = message.partition(", got ")
-    if got and any(secret == value or repr(secret) == value for secret in secrets):
-        return head
-    return message

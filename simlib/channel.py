@@ -48,6 +48,14 @@ class Service(Frozen):
     mean: Seconds = Field(ge=0)
     scv: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Service":
+        if self.kind != "lognormal" and "scv" in self.model_fields_set:
+            raise ValueError(f"scv belongs to lognormal service times, got {self.scv:g} for {self.kind} ones")
+        if self.kind != "constant" and self.mean <= 0:
+            raise ValueError(f"mean must be longer than 0 for {self.kind} service times, got {self.mean:g} s")
+        return self
+
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
         """Draw service times, in seconds; shape ``(size,)``."""
         if self.kind == "exponential":
@@ -80,7 +88,7 @@ class Channel(Frozen):
     tenants: tuple[str, ...] = Field(min_length=1)
     to: Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_destinations)]
     ips: int = Field(default=1, ge=1, le=254)
-    connections: int | None = Field(default=None, ge=1)
+    connections: int | None = Field(default=None, ge=1, le=10_000)
     messages_per_session: int | None = Field(default=None, ge=1)
     pace: Annotated[Pace | None, BeforeValidator(lambda value: None if value is None else Pace.parse(value))] = None
     service: Annotated[Service, BeforeValidator(_service)] = Service(mean="0s")  # type: ignore[arg-type]
@@ -168,8 +176,10 @@ class Incident:
     repaired_at: float = math.inf
 
 
-COLUMNS = ("message", "queue", "session", "transaction", "ip", "retry", "due", "released", "started", "ended", "held")
-COLUMNS += ("kind", "final")  # type: ignore[assignment]
+COLUMNS = (
+    *("message", "queue", "session", "transaction", "ip", "retry"),
+    *("due", "released", "started", "ended", "held", "kind", "final"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +255,9 @@ class _Simulation:
     def __init__(self, messages: Messages, duration: float) -> None:
         self.env = simpy.Environment()
         self.messages = messages
-        self.created_at = messages.created_at.tolist()
-        self.recipients = messages.recipients.tolist()
-        self.bytes = messages.bytes.tolist()
+        self.created_at = array("d", messages.created_at.tobytes())
+        self.recipients = array("q", messages.recipients.tobytes())
+        self.bytes = array("q", messages.bytes.tobytes())
         self.mail_from = [messages.addresses[sender] for sender in messages.sender.tolist()]
         self.duration = duration
         self.rows = array("d")
@@ -282,7 +292,8 @@ class _Simulation:
             due = queue.next(now)
             if due is None:
                 if session is not None:
-                    session = self.close(line, session, position)
+                    self.close(line, session, position)
+                    session = None
                 at = queue.ready_at()
                 if at < line.watched_until and at <= self.duration:
                     line.watched_until = at  # one idle connection waits for the next message, the others for a call
@@ -337,7 +348,8 @@ class _Simulation:
                 self.hand_over(line, now)
                 yield env.timeout(delay)
             if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
-                session = self.close(line, session, position)
+                self.close(line, session, position)
+                session = None
 
     def close(self, line: _Line, session: Session, position: int) -> None:
         """End a session, and free its place on the IP."""
@@ -417,34 +429,31 @@ class _Simulation:
 
     def attempts(self, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
         """Return the record as of the end of the run: what was under way has no outcome, what never began no start."""
-        rows = np.frombuffer(self.rows, dtype=np.float64).reshape(-1, len(COLUMNS)).copy()
+        nothing = [
+            self.kinds.setdefault((line.lane.provider.name, 0, "", "", "", ""), len(self.kinds)) for line in self.lines
+        ]
+        for line, kind in zip(self.lines, nothing, strict=True):
+            for (message, retry, due_at, released_at), session, position, started in line.under_way.values():
+                begun = (message, line.number, session.number, session.transaction, line.ips.addresses[position], retry)
+                self.rows.extend((*begun, due_at, released_at, started, math.nan, 0.0, kind, False))
+        offered = np.zeros(len(self.messages), dtype=bool)
+        offered[np.frombuffer(self.rows)[:: len(COLUMNS)].astype(int)] = True
+        for line, kind in zip(self.lines, nothing, strict=True):
+            for message in line.messages[~offered[line.messages]].tolist():
+                at = self.created_at[message]
+                self.rows.extend((message, line.number, 0, 0, -1, 0, at, *[math.nan] * 3, 0.0, kind, False))
+        rows = np.frombuffer(self.rows).reshape(-1, len(COLUMNS))
         column = {name: position for position, name in enumerate(COLUMNS)}
         late = rows[:, column["ended"]] > self.duration
+        kinds = list(self.kinds)
         for row in np.flatnonzero(late):
-            provider, _, _, _, stage, limit = list(self.kinds)[int(rows[row, column["kind"]])]
-            kind = (provider, 0, "", "", stage, limit)
+            # the reply was still held when the run ended
+            provider, _, _, _, stage, limit = kinds[int(rows[row, column["kind"]])]
             answered_at = rows[row, column["ended"]] - rows[row, column["held"]]
             rows[row, column["held"]] = max(0.0, self.duration - answered_at)
-            rows[row, column["kind"]] = self.kinds.setdefault(kind, len(self.kinds))
+            rows[row, column["kind"]] = self.kinds.setdefault((provider, 0, "", "", stage, limit), len(self.kinds))
         rows[late, column["ended"]] = math.nan
         rows[late, column["final"]] = False
-        more = []
-        for line in self.lines:
-            nothing = (line.lane.provider.name, 0, "", "", "", "")
-            for (message, retry, due_at, released_at), session, position, started in line.under_way.values():
-                kind, ip = self.kinds.setdefault(nothing, len(self.kinds)), line.ips.addresses[position]
-                begun = [message, line.number, session.number, session.transaction, ip, retry, due_at, released_at]
-                more.append([*begun, started, math.nan, 0.0, kind, False])
-        offered = np.zeros(len(self.created_at), dtype=bool)
-        offered[rows[:, 0].astype(int)] = True
-        offered[[int(row[0]) for row in more]] = True
-        for line in self.lines:
-            nothing = (line.lane.provider.name, 0, "", "", "", "")
-            for message in line.messages[~offered[line.messages]].tolist():
-                at, never, kind = self.created_at[message], math.nan, self.kinds.setdefault(nothing, len(self.kinds))
-                more.append([message, line.number, 0, 0, -1, 0, at, never, never, never, 0.0, kind, False])
-        if more:
-            rows = np.concatenate([rows, np.array(more, dtype=np.float64)])
         return Attempts(self.messages, rows, tuple(self.kinds), queues, tuple(self.ips))
 
 
@@ -489,21 +498,22 @@ def simulate(
             run.ips += [f"127.0.{net}.{host}" for host in range(1, channel.ips + 1)]
         ips = range(first_ip[channel.name], first_ip[channel.name] + channel.ips)
         mine = np.flatnonzero(messages.goes_to(channel.tenants, channel.to, lane.provider.name))
-        next_service = _drawing(channel.service, rng("service", channel.name, lane.provider.name))
+        # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
+        next_service = _drawing(channel.service, rng("service", channel.tenants[0], lane.provider.name))
+        turns = _Ips(ips, math.inf if lane.by_account else lane.connections)
         for account, chosen in _by_account(lane, messages, mine):
             queue = Queue(
-                messages.created_at[chosen].tolist(),
-                chosen.tolist(),
+                array("d", messages.created_at[chosen].tobytes()),
+                array("q", chosen.tobytes()),
                 messages.sender[chosen].tolist() if lane.pace else None,
                 lane.pace,
                 lane.retry,
                 lane.heeds,
                 lane.messages_per_session,
             )
-            per_ip = math.inf if lane.by_account else lane.connections
             slots = lane.connections if lane.by_account else lane.connections * channel.ips
             receiver = receivers[lane.provider.name]
-            line = _Line(len(queues), lane, account, chosen, queue, receiver, next_service, _Ips(ips, per_ip))
+            line = _Line(len(queues), lane, account, chosen, queue, receiver, next_service, turns)
             queues.append((channel.name, lane.provider.name, account))
             run.add(line, slots)
     for incident, providers in incidents:

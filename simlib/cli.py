@@ -1,4 +1,4 @@
-"""The command line: ``sendlab COMMAND``. Libraries that take long to import are imported by the command that needs them."""
+"""The command line: ``sendlab COMMAND``. What takes long to import is imported by the command that needs it."""
 
 import argparse
 import contextlib
@@ -28,13 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_help()
         return 0
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no ± is shown a question mark
     try:
-        return int(options.run(options))
+        verdict = int(options.run(options))
+        sys.stdout.flush()  # here, where a reader that has gone is no surprise
+        return verdict
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has gone
         return 0
     except KeyboardInterrupt:
-        print("\nsendlab: interrupted; nothing was written", file=sys.stderr)
+        print("\n" * sys.stderr.isatty() + "sendlab: interrupted; nothing was written", file=sys.stderr)
         return 128 + signal.SIGINT
     except ValueError as error:
         print(f"sendlab: {' '.join(str(error).split())}", file=sys.stderr)
@@ -64,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--replications", type=_count, default=20, metavar="N", help="runs of each alternative (20)")
     compare.add_argument("--seed", type=_seed, default=1, metavar="N", help="same seed, same output (1)")
     compare.add_argument("--jobs", type=_count, metavar="N", help="processes (as many as there are cores)")
-    compare.add_argument("--out", type=Path, metavar="DIR", help="write summary.json, attempts.parquet and the plots here")
+    compare.add_argument(
+        "--out", type=_folder, metavar="DIR", help="write summary.json, attempts.parquet and the plots here"
+    )
     _facts_options(compare)
     compare.set_defaults(run=_compare)
 
@@ -113,6 +119,17 @@ def _whole(text: str, least: int) -> int:
     return int(text)
 
 
+def _folder(text: str) -> Path:
+    """Read a folder to write into: whether that is possible should be known before anything is simulated."""
+    path = Path(text)
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not text or not there.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder, got {text!r}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"must be a folder that may be written to, got {text!r}")
+    return path
+
+
 def _date(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text)
@@ -140,7 +157,7 @@ def _compare(options: argparse.Namespace) -> int:
         scenario = scenario.replace(readings=dict(options.reading))
     with _progress("replications", options.json) as tell:
         result = compare(scenario, options.replications, options.seed, options.jobs, options.as_of, tell)
-    found = document(result)
+        found = document(result)
     written = write(result, options.out, found) if options.out else []
     if options.json:
         print(json.dumps(found, allow_nan=False))
@@ -148,7 +165,7 @@ def _compare(options: argparse.Namespace) -> int:
     print(f"{scenario.name}: {result.replications} replications, seed {result.seed}, facts as of {result.as_of}")
     for tenant in own_tenants(result):
         offered = result.estimate(result.baseline, tenant, "offered")
-        print(f"\n{tenant} offers {offered.mean:,.0f} messages\n")
+        print(f"\n{tenant} offers {offered.mean:,.0f} messages; ± is half of a 95 % interval\n")
         print(_aligned(comparison(result, tenant)))
     print()
     print("\n".join(conclusion(result, found["one_off"])))
@@ -206,7 +223,10 @@ def _providers(options: argparse.Namespace) -> int:
         print("\nsendlab providers NAME shows the sources.")
         return 0
     provider = chosen[0]
-    print(f"{provider.title}\n{provider.role}, credential of {provider.credential}, AUTH {' '.join(provider.auth) or 'none'}")
+    print(
+        f"{provider.title}\n"
+        f"{provider.role}, credential of {provider.credential}, AUTH {' '.join(provider.auth) or 'none'}"
+    )
     if provider.note:
         print(provider.note)
     for limit in provider.limits:
@@ -219,18 +239,27 @@ def _providers(options: argparse.Namespace) -> int:
             print(f"  says: {reply.code} {reply.enhanced} {reply.text}".replace("\n", " / "))
         print(f"  grade {limit.grade}, {limit.as_of}, review by {limit.review_by}: {limit.source}")
         for reading in limit.readings:
-            print(f"  or, read as {reading['name']!r}: grade {reading['grade']}, {reading['as_of']}: {reading['source']}")
+            print(
+                f"  or, read as {reading['name']!r}: grade {reading['grade']}, {reading['as_of']}: {reading['source']}"
+            )
     print("\nSentences:")
     for sentence in provider.replies:
         first = sentence.text.partition("\n")[0]
-        print(f"  {sentence.when:16} {sentence.code} {sentence.enhanced} {first}\n{'':19}grade {sentence.grade}, {sentence.as_of}: {sentence.source}")
+        print(
+            f"  {sentence.when:16} {sentence.code} {sentence.enhanced} {first}\n"
+            f"{'':19}grade {sentence.grade}, {sentence.as_of}: {sentence.source}"
+        )
     return 0
 
 
 def _stale(providers: Sequence[Any], options: argparse.Namespace) -> int:
     today = options.as_of or dt.datetime.now(dt.UTC).date()
     found = [
-        {"provider": provider.name, "fact": getattr(fact, "id", getattr(fact, "when", "")), "review_by": str(fact.review_by)}
+        {
+            "provider": provider.name,
+            "fact": getattr(fact, "id", getattr(fact, "when", "")),
+            "review_by": str(fact.review_by),
+        }
         for provider in providers
         for fact in (*provider.limits, *provider.replies)
         if fact.review_by and fact.review_by < today

@@ -1,8 +1,11 @@
 """Run, replicate, compare, summarize: from a scenario to numbers with intervals (DESIGN §7 and §9 define them)."""
 
+import contextlib
 import datetime as dt
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["METRICS", "Estimate", "Result", "compare", "frame", "paired", "run", "summarize"]
 
 Floats = np.typing.NDArray[np.float64]
+Ints = np.typing.NDArray[np.int64]
 Bools = np.typing.NDArray[np.bool_]
 
-COUNTS = ("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time", "throttled", "held")
-COUNTS += ("attempts", "deferred_attempts", "rejected_attempts")  # type: ignore[assignment]
-TIMES = ("delay_mean", "delay_p50", "delay_p95", "delay_p99", "wait_mean", "held_mean", "held_max", "finished_at")
+COUNTS = (
+    *("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time"),
+    *("throttled", "held", "throttled_accepted", "attempts", "deferred_attempts", "rejected_attempts"),
+)
+TIMES = (
+    *("delay_mean", "delay_p50", "delay_p95", "delay_p99", "wait_mean"),
+    *("held_mean", "held_max", "throttled_delay_mean", "finished_at"),
+)
 METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
 CAUSES = ("retry", "pace", "service", "connections")
 WORTH_PROCESSES = 4.0  # seconds of work below which starting processes costs more than it saves
@@ -110,6 +119,15 @@ class Summary:
     bound_by: dict[str, float]
 
 
+def delays(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant: str) -> Floats:
+    """Return the delays of a tenant's offered messages in one run, ascending, inf if never accepted; in seconds."""
+    messages = attempts.messages
+    message, code, _, late = _columns(attempts, lanes)
+    fates = _fates(attempts, message, code, late)
+    mine = (messages.tenant == messages.tenants.index(tenant)) & (messages.created_at >= scenario.transient)
+    return np.sort((fates.accepted_at - messages.created_at)[mine])
+
+
 @dataclass(frozen=True, slots=True)
 class _Fates:
     """What became of each message; arrays of shape ``(messages,)``."""
@@ -140,10 +158,7 @@ def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> 
         By tenant.
     """
     messages = attempts.messages
-    code = np.array([kind[1] for kind in attempts.kinds], dtype=float)[attempts["kind"].astype(int)]
-    message = attempts["message"].astype(int)
-    limit = np.array([kind[5] for kind in attempts.kinds], dtype=object)[attempts["kind"].astype(int)]
-    late = np.isin(limit, _late_limits(lanes)) & (attempts["held"] > 0)
+    message, code, limit, late = _columns(attempts, lanes)
     fates = _fates(attempts, message, code, late)
     causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
     counted = messages.created_at >= scenario.transient
@@ -158,6 +173,10 @@ def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> 
         throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(mine)])
         numbers["throttled"] = float((throttled & mine).sum())
         kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
+        late_anyway = mine & fates.accepted & throttled
+        numbers["throttled_accepted"] = float(late_anyway.sum())
+        delay = fates.accepted_at[late_anyway] - messages.created_at[late_anyway]
+        numbers["throttled_delay_mean"] = float(delay.mean()) if len(delay) else 0.0
         held = mine & fates.accepted & (kept > INSTANT)
         numbers["held"] = float(held.sum())
         numbers["held_mean"] = float(kept[held].mean()) if held.any() else 0.0
@@ -170,13 +189,18 @@ def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> 
     return found
 
 
-def _late_limits(lanes: Sequence[Lane]) -> list[str]:
-    return [
-        f"{lane.provider.name}/{limit.id}"
+def _columns(attempts: Attempts, lanes: Sequence[Lane]) -> tuple[Ints, Floats, Any, Bools]:
+    """Return each attempt's message, reply code and limit, and whether it was accepted at once but moved on late."""
+    kind = attempts["kind"].astype(int)
+    code = np.array([kind[1] for kind in attempts.kinds], dtype=float)[kind]
+    limit = np.array([kind[5] for kind in attempts.kinds], dtype=object)[kind]
+    accepts_late = [
+        f"{lane.provider.name}/{one.id}"
         for lane in lanes
-        for limit in lane.provider.limits
-        if limit.on_excess == "accept_late"
+        for one in lane.provider.limits
+        if one.on_excess == "accept_late"
     ]
+    return attempts["message"].astype(int), code, limit, np.isin(limit, accepts_late) & (attempts["held"] > 0)
 
 
 def _ends_at_mx(tenant: str, lanes: Sequence[Lane]) -> bool | None:
@@ -265,7 +289,7 @@ def _causes(
     released = np.where(np.isnan(released), waits_until, released)
     spans = [(np.where(np.isnan(before), due, before), due), (due, released), (released, waits_until)]
 
-    causes: dict[str, Floats] = {}
+    causes: dict[str, Any] = {}
     throttled_by: dict[str, Bools] = {}
     covered = [np.zeros(len(message)) for _ in spans]
     intervals: list[tuple[Floats, Floats]] = []
@@ -377,10 +401,14 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """Estimate a difference over replications that saw the same messages."""
-    return Estimate.of((np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).tolist())
+    with np.errstate(invalid="ignore"):  # never and never differ by no number
+        return Estimate.of((np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).tolist())
 
 
 Runs = Mapping[str, Sequence[Mapping[str, Summary]]]  # alternative -> replication -> tenant
+Reading = tuple[str, str]  # limit id, name of the reading
+Variant = tuple[Reading | None, str, Scenario]  # what is simulated: an alternative, as asked or under a reading
+Progress = Callable[[int, int], None]  # told how many replications are done, of how many
 
 
 @dataclass(frozen=True)
@@ -397,8 +425,8 @@ class Result:
         How many runs, of which random streams.
     runs : mapping
         Alternative -> replication -> tenant -> Summary.
-    under : mapping
-        ``(limit id, reading)`` -> the same, for the alternatives that meet the limit.
+    jobs, progress
+        As given to `compare`: what is simulated later is simulated the same way.
     """
 
     scenario: Scenario
@@ -406,21 +434,31 @@ class Result:
     replications: int
     seed: int
     runs: Runs = field(repr=False)
-    under: Mapping[tuple[str, str], Runs] = field(repr=False)
+    jobs: int | None = field(default=None, repr=False)
+    progress: Progress | None = field(default=None, repr=False)
+
+    @cached_property
+    def under(self) -> Mapping[Reading, Runs]:
+        """Under each other reading of a limit, runs of the alternatives that meet it; simulated when first asked."""
+        variants: list[Variant] = []
+        for alternative in self.runs:
+            for limit, reading in self.scenario.readings_of(alternative, self.as_of):
+                other = self.scenario.replace(readings={limit: reading})
+                variants.append(((limit, reading), alternative, other))
+        found = _simulate_all(variants, self.replications, self.seed, self.jobs, self.as_of, self.progress)
+        return {key: runs for key, runs in found.items() if key is not None}
 
     @property
     def baseline(self) -> str:
         """The alternative that the others are compared with: the first."""
         return next(iter(self.runs))
 
-    def values(self, alternative: str, tenant: str, metric: str, under: tuple[str, str] | None = None) -> list[float]:
+    def values(self, alternative: str, tenant: str, metric: str, under: Reading | None = None) -> list[float]:
         """Return one number per replication."""
         runs = {**self.runs, **(self.under[under] if under else {})}
         return [summaries[tenant].numbers[metric] for summaries in runs[alternative]]
 
-    def estimate(
-        self, alternative: str, tenant: str, metric: str, under: tuple[str, str] | None = None
-    ) -> Estimate:
+    def estimate(self, alternative: str, tenant: str, metric: str, under: Reading | None = None) -> Estimate:
         """Return a metric with its interval.
 
         `finished_at` is over the replications in which nothing was left waiting.
@@ -471,7 +509,7 @@ class Result:
             for tenant in shared
         }
 
-    def conclusion(self, under: tuple[str, str] | None = None) -> frozenset[str]:
+    def conclusion(self, under: Reading | None = None) -> frozenset[str]:
         """Return the alternatives that are not worse than the best: by `on_time`, without a deadline by `accepted`.
 
         Summed over the tenants that are not neighbours; an alternative belongs to the set if its paired difference
@@ -568,7 +606,7 @@ class Result:
 
     @cached_property
     def attempts(self) -> "pd.DataFrame":
-        """Every attempt of every replication and alternative: the record of DESIGN §8. Simulated again when first asked."""
+        """Every attempt of every replication and alternative (DESIGN §8); simulated again when first asked."""
         import pandas as pd
 
         return pd.concat(self.frames(), ignore_index=True)
@@ -585,12 +623,57 @@ class Result:
 
     def timeline(self, alternative: str, replication: int = 0) -> "pd.DataFrame":
         """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`."""
-        return timeline(run(self.scenario, alternative, self.seed, replication, self.as_of), self.scenario.zero)
+        attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
+        return timeline(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of))
+
+    def delays(self, alternative: str, tenant: str, replication: int = 0) -> Floats:
+        """Return a run's delays from creation to acceptance, in seconds, of a tenant's offered messages; inf if never.
+
+        Shape ``(messages,)``, ascending; messages created before `transient` are left out.
+        """
+        attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
+        return delays(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of), tenant)
+
+    def fates(self, tenant: str, under: Reading | None = None) -> "pd.DataFrame":
+        """Return what became of a tenant's messages on each channel, on average: `plot.comparison` draws it.
+
+        Returns
+        -------
+        DataFrame
+            One row an alternative: ``alternative``; in messages ``offered``, ``at_once`` (accepted, and no limit in the
+            way), ``held`` (accepted though a limit held or deferred them), ``refused``, ``expired``, ``waiting``,
+            ``on_time`` (nan without a deadline); ``held_mean``, the mean delay of ``held``, in seconds.
+        """
+        import pandas as pd
+
+        names = list(self.runs if under is None else self.under[under])
+        rows = []
+        for alternative in names:
+            if tenant not in self.tenants(alternative):
+                continue
+            mean = {
+                metric: float(np.mean(self.values(alternative, tenant, metric, under)))
+                for metric in METRICS
+                if metric not in ("delivered", "finished_at")
+            }
+            rows.append(
+                {
+                    "alternative": alternative,
+                    "offered": mean["offered"],
+                    "at_once": mean["accepted"] - mean["throttled_accepted"],
+                    "held": mean["throttled_accepted"],
+                    "refused": mean["rejected"],
+                    "expired": mean["expired"],
+                    "waiting": mean["waiting"],
+                    "on_time": mean["on_time"],
+                    "held_mean": mean["throttled_delay_mean"],
+                }
+            )
+        return pd.DataFrame(rows)
 
     def _repr_html_(self) -> str:
-        from simlib.report import comparison
-
-        return comparison(self).to_html(index=False)
+        means = self.table().pivot_table("mean", ["alternative", "tenant"], "metric", sort=False)
+        return str(means.to_html(float_format="{:,.6g}".format, na_rep="–"))
 
 
 def compare(
@@ -599,7 +682,7 @@ def compare(
     seed: int = 1,
     jobs: int | None = None,
     as_of: dt.date | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Simulate every alternative on the same arrivals, so many times.
 
@@ -641,7 +724,22 @@ def compare(
     for name, value in (("replications", replications), ("jobs", jobs)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    variants = _variants(scenario, as_of)
+    variants: list[Variant] = [(None, alternative, scenario) for alternative in scenario.alternatives]
+    runs = _simulate_all(variants, replications, seed, jobs, as_of, progress)[None]
+    return Result(scenario, as_of or scenario.date, replications, seed, runs, jobs, progress)
+
+
+def _simulate_all(
+    variants: "Sequence[Variant]",
+    replications: int,
+    seed: int,
+    jobs: int | None,
+    as_of: dt.date | None,
+    progress: Progress | None,
+) -> "dict[Reading | None, Runs]":
+    """Run every variant so many times, in several processes if that is worth it; the result doesn't depend on it."""
+    if not variants:
+        return {}
     tell = progress or (lambda done, of: None)
     began = time.perf_counter()
     found = [_replicate(variants, seed, 0, as_of)]
@@ -652,36 +750,37 @@ def compare(
         from joblib import Parallel, delayed
 
         tasks = (delayed(_replicate)(variants, seed, number, as_of) for number in range(1, replications))
-        for one in Parallel(n_jobs=workers, return_as="generator")(tasks):
+        with _deaf_children():
+            results = Parallel(n_jobs=workers, return_as="generator")(tasks)
+        for one in results:
             found.append(one)
             tell(len(found), replications)
     else:
         for number in range(1, replications):
             found.append(_replicate(variants, seed, number, as_of))
             tell(len(found), replications)
-    runs: dict[tuple[str, str] | None, dict[str, list[Mapping[str, Summary]]]] = {}
+    runs: dict[Reading | None, dict[str, list[Mapping[str, Summary]]]] = {}
     for key, alternative, _ in variants:
         runs.setdefault(key, {})[alternative] = [one[key, alternative] for one in found]
-    standing = runs.pop(None)
-    under = {key: found for key, found in runs.items() if key is not None}
-    return Result(scenario, as_of or scenario.date, replications, seed, standing, under)
+    return dict(runs)
 
 
-Variant = tuple[tuple[str, str] | None, str, Scenario]
-
-
-def _variants(scenario: Scenario, as_of: dt.date | None) -> list[Variant]:
-    """Return what has to be simulated: every alternative as asked, and under each other reading of a limit it meets."""
-    variants: list[Variant] = [(None, alternative, scenario) for alternative in scenario.alternatives]
-    for alternative in scenario.alternatives:
-        for limit, reading in scenario.readings_of(alternative, as_of):
-            variants.append(((limit, reading), alternative, scenario.replace(readings={limit: reading})))
-    return variants
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Let processes that are started meanwhile ignore Ctrl-C: we end them, and one of us reports it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _replicate(
     variants: Sequence[Variant], seed: int, replication: int, as_of: dt.date | None
-) -> dict[tuple[tuple[str, str] | None, str], dict[str, Summary]]:
+) -> dict[tuple[Reading | None, str], dict[str, Summary]]:
     """Run every variant once, on the same messages."""
     messages = variants[0][2].messages(seed, replication)
     found = {}
@@ -726,7 +825,11 @@ def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
         "provider": said(0),
         "retry": attempts["retry"].astype(int),
     }
-    for name, seconds in (("created_at", created_at), ("started_at", attempts["started"]), ("ended_at", attempts["ended"])):
+    for name, seconds in (
+        ("created_at", created_at),
+        ("started_at", attempts["started"]),
+        ("ended_at", attempts["ended"]),
+    ):
         columns[name] = pd.Timestamp(zero) + pd.to_timedelta(seconds, unit="s")
         columns[f"{name}_s"] = seconds
     columns |= {
@@ -760,37 +863,34 @@ def _texts(attempts: Attempts, zero: dt.datetime, texts: Any, senders: Any, ips:
     return texts
 
 
-def timeline(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
-    """Return what happened in each minute: messages accepted, accepted after a hold, and attempts refused.
+def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "pd.DataFrame":
+    """Return what happened in each minute of a run.
 
     Returns
     -------
     DataFrame
-        Index: the minute's beginning. Columns: ``accepted`` (at once), ``held`` (accepted, after a hold), ``refused``,
-        and ``holding``: the share of the minute in which some reply was held; in attempts.
+        Index: the minute's beginning. Columns, in attempts: ``accepted`` (no limit kept the message waiting),
+        ``held`` (accepted, after a limit did), ``refused``; and ``holding``, the share of the minute in which some
+        reply was held.
     """
     import pandas as pd
 
+    message, code, limit, late = _columns(attempts, lanes)
+    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
+    kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(attempts.messages))])
     ended = ~np.isnan(attempts["ended"])
-    code = np.array([kind[1] for kind in attempts.kinds])[attempts["kind"].astype(int)][ended]
-    held = attempts["held"][ended]
-    at = attempts["ended"][ended]
-    minutes = np.arange(int(math.ceil((at.max() if len(at) else 0) / 60)) + 1)
+    at, code, held = attempts["ended"][ended], code[ended], attempts["held"][ended]
+    waited = kept[message[ended]] > INSTANT
+    minutes = np.arange(math.ceil((at.max() if len(at) else 0) / 60) + 1)
     minute = (at // 60).astype(int)
     good = (code >= 200) & (code < 300)
-    table = {
+    table: dict[str, Any] = {
         name: np.bincount(minute[chosen], minlength=len(minutes))
-        for name, chosen in (
-            ("accepted", good & (held <= INSTANT)),
-            ("held", good & (held > INSTANT)),
-            ("refused", ~good),
-        )
+        for name, chosen in (("accepted", good & ~waited), ("held", good & waited), ("refused", ~good))
     }
+    table["holding"] = np.zeros(len(minutes))
     holding = held > INSTANT
     if holding.any():
         union = _union([((at - held)[holding], at[holding])])
-        edges = union(np.append(minutes, len(minutes)) * 60.0)
-        table["holding"] = np.diff(edges) / 60
-    else:
-        table["holding"] = np.zeros(len(minutes))
-    return pd.DataFrame(table, index=pd.Timestamp(zero) + pd.to_timedelta(minutes * 60.0, unit="s"))
+        table["holding"] = np.diff(union(np.append(minutes, len(minutes)) * 60.0)) / 60
+    return pd.DataFrame(table, index=pd.Timestamp(scenario.zero) + pd.to_timedelta(minutes * 60.0, unit="s"))

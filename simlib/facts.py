@@ -30,7 +30,7 @@ __all__ = ["Fact", "Frozen", "Rate", "Seconds", "check", "duration", "read_toml"
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
-TIME = re.compile(r"\d\d:\d\d(:\d\d)?")
+TIME = re.compile(r"\d\d:\d\d(:\d\d(\.\d+)?)?")
 RATE = re.compile(r"(\d+(?:\.\d+)?)/(?:(\d+(?:\.\d+)?)?(s|min|h|d))")
 
 Grade = Literal["A", "B", "C", "D", "assumed", "observed"]
@@ -76,7 +76,7 @@ def time_of_day(value: object) -> dt.time:
     Returns
     -------
     time
-        Without a zone, in whole seconds.
+        Without a zone.
 
     Raises
     ------
@@ -222,26 +222,44 @@ def check(model: type[Checked], data: object, where: str) -> Checked:
         raise ValueError(f"{where}: {_in_words(error, data)}") from None
 
 
+RULES = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "model_attributes_type": "must be a table",
+    "model_type": "must be a table",
+    "path_type": "must be a path",
+    "string_too_short": "must not be empty",
+    "string_type": "must be text",
+    "too_short": "must have at least {min_length} entry, got {actual_length}",
+    "tuple_type": "must be a list",
+    "union_tag_invalid": "kind must be one of {expected_tags}, got '{tag}'",
+    "union_tag_not_found": "kind is missing",
+}
+"""Where pydantic's words are Python's, not TOML's."""
+
+
 def _in_words(error: ValidationError, data: Any) -> str:
     """Return the first error as `key: rule, got value`, with tables named by their id or name instead of a number."""
     # an unknown key explains what else went wrong; of the members of a union, the one that was read furthest was meant
     unknown = [e for e in error.errors() if e["type"] == "extra_forbidden"]
     first = unknown[0] if unknown else max(error.errors(), key=lambda e: len(e["loc"]))
-    key = _key(first["loc"], data)
+    key = _key(first["loc"], data, first["type"] == "missing")
     value = first["input"]
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key (value {value!r})"
     if first["type"] == "missing":
         return f"{key}: missing"
-    rule = (
-        first["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("Input must", "must")
-    )
+    rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if first["type"] in RULES:
+        rule = RULES[first["type"]].format_map(first.get("ctx", {}))
     shown = "" if "got " in rule or isinstance(value, dict | list) else f", got {value!r}"
     return f"{key}: {rule}{shown}" if key else f"{rule}{shown}"
 
 
-def _key(loc: Sequence[str | int], data: Any) -> str:
-    """Name the place as a person would: `limits[transactions].at`."""
+def _key(loc: Sequence[str | int], data: Any, missing: bool) -> str:
+    """Name the place as a person would: `limits[transactions].at`; its last step may be what is missing."""
     parts: list[str] = []
     for step in loc:
         if isinstance(step, int):
@@ -249,7 +267,7 @@ def _key(loc: Sequence[str | int], data: Any) -> str:
             named = isinstance(data, Mapping)
             name = next((data[k] for k in ("id", "name", "when", "label") if k in data), None) if named else None
             parts.append(f"[{name or step + 1}]")
-        elif isinstance(data, Mapping) and (step in data or step == loc[-1]):
+        elif isinstance(data, Mapping) and (step in data or (missing and step == loc[-1])):
             data = data.get(step)
             parts.append(f".{step}" if parts else step)
         # else a tag that pydantic adds for the member of a union

@@ -7,6 +7,7 @@ Nothing here touches pyplot or matplotlib's settings: the caller's font and back
 
 import datetime as dt
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -21,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import offset_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +84,9 @@ SERIES = (
     _Series("held", "accepted, reply held", ORANGE, "s", filled=True),
     _Series("refused", "refused", INK, "x", filled=False),
 )
+MINUTE = dt.timedelta(minutes=1)
 BURST = 20.0  # a minute so many times the median one makes a linear axis useless
-SHADES = ListedColormap([f"{level:.3f}" for level in np.linspace(0.94, 0.80, 64)])
+SHADES = ListedColormap([f"{level:.3f}" for level in np.linspace(0.95, 0.85, 64)])
 
 
 def timeline(
@@ -113,37 +116,49 @@ def timeline(
     _title(figure, title)
     axes = figure.subplots()
     _plain(axes)
+    if not _busy(table).any():
+        _say(axes, "nothing was sent")
+        return figure
     shown = _between([table], between)
     part = _cut(table, shown)
     log = _dwarfed([part])
     _scale(axes, [part], log, headroom=True)
-    _clock_axis(axes, shown)
     axes.set_ylabel("attempts per minute" + (", log scale" if log else ""), fontsize=NORMAL, color=INK)
+    everything, inside = (int(one[[series.column for series in SERIES]].to_numpy().sum()) for one in (table, part))
+    outside = f" ({everything - inside:,} of {everything:,} attempts lie outside)" if inside < everything else ""
+    _clock_axis(axes, shown, outside)
     _minutes(axes, part)
-    if not _busy(table).any():
-        _say(axes, "nothing was sent")
-        return figure
-    labels = []
     holding = bool((part["holding"] > 0).any())
+    labels, obstacles = [], []
     for series in SERIES:
-        values = part[series.column].to_numpy(dtype=float)
-        if values.any():
-            text = f"{series.label}: at most {values.max():,.0f} a minute"
-            if series.column == "refused" and limit and not holding:
-                text = f"{text}\nby {limit}"
-            peaks = np.flatnonzero(values == values.max())
-            nearby = peaks[np.argsort(abs(peaks - peaks[len(peaks) // 2]), kind="stable")]
-            anchors = np.column_stack([_days(part)[nearby], values[nearby]])
-            labels.append((text, series.color if series.color != ORANGE else "#9a6a00", anchors[:40]))
+        points = _points(part, series)
+        if not len(points):
+            continue
+        text = f"{series.label}: at most {points[:, 1].max():,.0f} a minute"
+        if series.column == "refused" and limit and not holding:
+            text = f"{text}\nby {limit}"
+        labels.append((text, _legible(series.color), _heights(points)))
+        obstacles += [points, points, points]  # a label may rather cross a stem than hide a marker
+    top = part[[series.column for series in SERIES]].to_numpy(dtype=float).max(axis=1)
+    obstacles += [np.column_stack([_days(part), top * share]) for share in np.linspace(0.1, 0.9, 5)]
     figure.draw_without_rendering()  # settles where the axes are
     if holding:
         _name_shade(axes, part, limit)
-    obstacles = [
-        np.column_stack([_days(part)[values > 0], values[values > 0]])
-        for values in (part[series.column].to_numpy(dtype=float) for series in SERIES)
-    ]
     _place(axes, labels, obstacles)
     return figure
+
+
+def _points(table: "pd.DataFrame", series: _Series) -> Floats:
+    """When and how many, for the minutes that have any."""
+    values = table[series.column].to_numpy(dtype=float)
+    return np.column_stack([_days(table), values])[values > 0]
+
+
+def _heights(points: Floats) -> Floats:
+    """Where to write the label of a series, best place first: the middle of its highest minutes, then lower ones."""
+    highest = np.flatnonzero(points[:, 1] == points[:, 1].max())
+    distance = abs(np.arange(len(points)) - highest[len(highest) // 2])
+    return points[np.lexsort([distance, -points[:, 1]])][:60]
 
 
 def timelines(
@@ -172,23 +187,28 @@ def timelines(
     """
     figure = _Figure(figsize=(WIDTH, 1.3 + 1.15 * max(len(tables), 1)), dpi=DPI, layout="constrained")
     _title(figure, title)
+    if not any(_busy(table).any() for table in tables.values()):
+        axes = figure.subplots()
+        _plain(axes)
+        _say(axes, "nothing was sent")
+        return figure
     shown = _between(list(tables.values()), between)
     parts = {name: _cut(table, shown) for name, table in tables.items()}
     log = _dwarfed(list(parts.values()))
-    rows = figure.subplots(max(len(tables), 1), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    handles = [_handle(series) for series in SERIES]
-    handles.append(Patch(facecolor=SHADES(1.0), label="a limit holds replies"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4, frameon=False, fontsize=SMALL, handlelength=1.2)
+    rows = figure.subplots(len(tables), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, part) in zip(rows, parts.items(), strict=False):
         _plain(axes)
         _scale(axes, list(parts.values()), log, headroom=False)
-        _clock_axis(axes, shown, last=axes is rows[-1])
+        _clock_axis(axes, shown)
+        axes.label_outer()
         _minutes(axes, part)
         axes.set_title(name, loc="left", fontsize=NORMAL, fontweight="bold", color=INK, pad=3)
-        axes.set_title(_outcome(tables[name], (limits or {}).get(name, "")), loc="right", fontsize=SMALL, color=INK, pad=3)
-    if not tables:
-        _plain(rows[0])
-        _say(rows[0], "no alternatives")
+        axes.set_title(
+            _outcome(tables[name], (limits or {}).get(name, "")), loc="right", fontsize=SMALL, color=INK, pad=3
+        )
+    handles = [_handle(series) for series in SERIES]
+    handles.append(Patch(facecolor=SHADES(1.0), label="a limit holds replies"))
+    _key(rows[0], handles, above=20)
     figure.supylabel("attempts per minute" + (", log scale" if log else ""), fontsize=NORMAL, color=INK)
     return figure
 
@@ -219,14 +239,19 @@ def _between(
     throttled = [
         table.index[(table[["held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)] for table in tables
     ]
-    minutes = [one for one in throttled if len(one)] or [table.index[_busy(table)] for table in tables]
-    minutes = [one for one in minutes if len(one)] or [table.index for table in tables if len(table)]
-    if not minutes:
-        today = dt.datetime(2000, 1, 1)
-        return today, today + dt.timedelta(hours=1)
-    first, last = min(one[0] for one in minutes), max(one[-1] for one in minutes) + dt.timedelta(minutes=1)
-    margin = max(dt.timedelta(minutes=2), (last - first) / 20)
-    return first - margin, last + margin
+    spans = [(one[0], one[-1]) for one in throttled if len(one)] or [_core(one) for one in tables if _busy(one).any()]
+    first, end = min(one[0] for one in spans), max(one[1] for one in spans) + MINUTE
+    margin = max(2 * MINUTE, (end - first) / 20)
+    earliest, latest = min(t.index[0] for t in tables if len(t)), max(t.index[-1] for t in tables if len(t)) + MINUTE
+    # a single minute keeps its margin: without neighbours it would fill the plot
+    return (max(first - margin, min(earliest, first - 2 * MINUTE)), min(end + margin, max(latest, end + 2 * MINUTE)))
+
+
+def _core(table: "pd.DataFrame") -> tuple[dt.datetime, dt.datetime]:
+    """The minutes of the central 99 % of what was sent."""
+    sent = table[[series.column for series in SERIES]].to_numpy(dtype=float).sum(axis=1).cumsum()
+    first, last = np.searchsorted(sent, [0.005 * sent[-1], 0.995 * sent[-1]])
+    return table.index[first], table.index[last]
 
 
 def _cut(table: "pd.DataFrame", shown: tuple[dt.datetime, dt.datetime]) -> "pd.DataFrame":
@@ -244,7 +269,9 @@ def _days(table: "pd.DataFrame") -> Floats:
 
 
 def _dwarfed(tables: "Sequence[pd.DataFrame]") -> bool:
-    values = np.concatenate([table[[s.column for s in SERIES]].to_numpy(dtype=float).ravel() for table in tables] or [[]])
+    values = np.concatenate(
+        [table[[s.column for s in SERIES]].to_numpy(dtype=float).ravel() for table in tables] or [[]]
+    )
     values = values[values > 0]
     return bool(len(values) and values.max() > BURST * np.median(values))
 
@@ -256,33 +283,32 @@ def _scale(axes: Axes, tables: "Sequence[pd.DataFrame]", log: bool, headroom: bo
     if log:
         axes.set_yscale("symlog", linthresh=1, linscale=0.5)
         decades = int(np.ceil(np.log10(most) + 1e-9))
-        fine = [n * 10**k for k in range(decades + 1) for n in ((1, 3) if headroom else (1,))]
+        fine = [n * 10**k for k in range(decades + 1) for n in (1, 3)] if headroom else [10**k for k in (1, 3, 5, 7)]
         axes.set_yticks([0, *(tick for tick in fine if tick <= most * 1.5)])
         axes.set_ylim(0, most * (6.0 if headroom else 2.0))
     else:
         axes.set_ylim(0, most * (1.35 if headroom else 1.15))
-        axes.yaxis.set_major_locator(MaxNLocator(6 if headroom else 3, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(6 if headroom else 3, integer=True, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.minorticks_off()
 
 
-def _clock_axis(axes: Axes, shown: tuple[dt.datetime, dt.datetime], last: bool = True) -> None:
+def _clock_axis(axes: Axes, shown: tuple[dt.datetime, dt.datetime], note: str = "") -> None:
     """Set the horizontal axis: the local time, with its date and zone in the label."""
     first, end = shown
-    zone = first.tzinfo
-    axes.set_xlim(*(float(date2num(moment)) for moment in shown))
-    locator = AutoDateLocator(tz=zone, minticks=4, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    several_days = first.date() != end.date() and end - first > dt.timedelta(days=1)
-    axes.xaxis.set_major_formatter(DateFormatter("%m-%d\n%H:%M" if several_days else "%H:%M", tz=zone))
-    if last:
-        offset = f" ({first.tzname()})" if zone is not None else ""
-        days = f"{first:%Y-%m-%d}" if first.date() == end.date() else f"{first:%Y-%m-%d} to {end:%Y-%m-%d}"
-        axes.set_xlabel(f"local time{offset}, {days}", fontsize=NORMAL, color=INK)
+    axes.set_xlim(float(date2num(first)), float(date2num(end)))
+    axes.xaxis.set_major_locator(AutoDateLocator(tz=first.tzinfo, minticks=4, maxticks=9))
+    final = end - MINUTE
+    several = first.date() != final.date()
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M\n%m-%d" if several else "%H:%M", tz=first.tzinfo))
+    zone = f" (UTC{first:%z})" if first.tzinfo is not None else ""
+    zone = re.sub(r"(\d\d)(\d\d)\)", r"\1:\2)", zone)
+    days = f"{first:%Y-%m-%d} to {final:%Y-%m-%d}" if several else f"{first:%Y-%m-%d}"
+    axes.set_xlabel(f"local time{zone}, {days}{note}", fontsize=NORMAL, color=INK)
 
 
 def _minutes(axes: Axes, table: "pd.DataFrame") -> None:
-    """Draw the shade, and for every series a stem and a marker in each minute that has any."""
+    """Draw the shade, a stem for each minute, and on it a marker for each series that has any."""
     if not len(table):
         return
     days = _days(table)
@@ -295,12 +321,12 @@ def _minutes(axes: Axes, table: "pd.DataFrame") -> None:
             edges, [0, 1], shade, cmap=SHADES, vmin=0, vmax=1, transform=axes.get_xaxis_transform(), zorder=0.5
         )
     size = float(np.clip(600 / max(len(days), 1), 2.2, 5.0))
+    top = table[[series.column for series in SERIES]].to_numpy(dtype=float).max(axis=1)
+    axes.vlines(days[top > 0], 0, top[top > 0], color="#a8a8a8", linewidth=0.22 * size, zorder=2)
     for series in SERIES:
-        values = table[series.column].to_numpy(dtype=float)
-        some = values > 0
-        axes.vlines(days[some], 0, values[some], color=series.color, linewidth=0.3 * size, alpha=0.45, zorder=2)
+        points = _points(table, series)
         axes.plot(
-            days[some], values[some], linestyle="", marker=series.marker, color=series.color, markersize=size,
+            points[:, 0], points[:, 1], linestyle="", marker=series.marker, color=series.color, markersize=size,
             markeredgecolor="white" if series.filled else series.color, markeredgewidth=0.3 if series.filled else 0.9,
             label=series.label, zorder=3, clip_on=False,
         )  # fmt: skip
@@ -333,16 +359,8 @@ AT_ONCE = 1.0  # seconds: where the logarithmic axis of delays begins
 MARKS = {
     10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 6 * 3600: "6 h", 86400: "1 day", 7 * 86400: "1 week",
 }  # fmt: skip
-LINES: tuple[tuple[str, Any], ...] = (
-    (INK, "-"),
-    (BLUE, (0, (6, 2))),
-    ("#D55E00", (0, (2, 1.2))),
-    ("#009E73", "-"),
-    ("#A6428A", (0, (7, 2, 1.5, 2))),
-    (ORANGE, (0, (1, 1))),
-    (PALE, "-"),
-    ("#56B4E9", (0, (10, 2, 2, 2, 2, 2))),
-)
+COLORS = (INK, BLUE, "#D55E00", "#009E73", "#A6428A", ORANGE, PALE, "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (1, 1)))  # 5 and 8: 40 pairs
 
 
 def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figure:
@@ -390,21 +408,21 @@ def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figur
     labels = []
     obstacles = []
     for number, (name, (x, y, never)) in enumerate(curves.items()):
-        color, dashes = LINES[number % len(LINES)]
+        color, dashes = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
         text = f"{name}: {_percent(never)} never accepted" if never else name
         axes.plot(
             x, y, color=color, linestyle=dashes, linewidth=1.7, drawstyle="steps-post", label=text,
-            zorder=2 + 0.1 * number, clip_on=False,
+            zorder=2 if dashes == "-" else 2.5, clip_on=False,
         )  # fmt: skip
         if never:
             at = (x[-1], y[-1]) if len(x) else (AT_ONCE, 0.0)
             axes.plot(*at, color=color, marker="X", markersize=8, markeredgecolor="white", zorder=4, clip_on=False)
         path = _dense(axes, x, y) if len(x) else np.array([[AT_ONCE, 0.0]])
         obstacles.append(path)
-        labels.append((text, color, path[-1:] if never else path))
+        labels.append((text, _legible(color), path[-1:] if never else path))
     figure.draw_without_rendering()
     if not _place(axes, labels, obstacles):
-        axes.legend(loc="outside right" if False else "center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=SMALL, handlelength=3.2)
     return figure
 
 
@@ -454,22 +472,21 @@ def _place(axes: Axes, labels: Sequence[tuple[str, str, Floats]], obstacles: Seq
     for old in axes.texts:
         box = old.get_window_extent()
         taken.append((box.x0, box.y0, box.x1, box.y1))
-    written = []
+    written: list[Any] = []
     for text, color, anchors in labels:
         label = axes.text(0, 0, text, fontsize=SMALL, color=color, path_effects=HALO, zorder=5, linespacing=1.1)
+        label.set_in_layout(False)
         written.append(label)
         size = label.get_window_extent()
         best: tuple[float, float, float] | None = None
-        for px, py in axes.transData.transform(anchors):
-            for dx, dy in ((0, 0.5), (1, 0.5), (0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0), (0.5, 1)):
-                x0 = px - dx * size.width + (gap if dx == 0 else -gap if dx == 1 else 0)
-                y0 = py - dy * size.height + (gap if dy == 0 else -gap if dy == 1 else 0)
-                x1, y1 = x0 + size.width, y0 + size.height
-                if x0 < frame.x0 + 2 or x1 > frame.x1 - 2 or y0 < frame.y0 + 2 or y1 > frame.y1 - 2:
+        for rank, (px, py) in enumerate(axes.transData.transform(anchors)):
+            for x0, y0 in _beside(px, py, size.width, size.height, gap):
+                box = x0, y0, x0 + size.width, y0 + size.height
+                if box[0] < frame.x0 + 2 or box[2] > frame.x1 - 2 or box[1] < frame.y0 + 2 or box[3] > frame.y1 - 2:
                     continue
-                if any(x0 < b[2] + gap and x1 > b[0] - gap and y0 < b[3] and y1 > b[1] for b in taken):
+                if any(x0 < b[2] + gap and box[2] > b[0] - gap and y0 < b[3] and box[3] > b[1] for b in taken):
                     continue
-                cost = _crowding(points, (x0, y0, x1, y1), gap)
+                cost = _crowding(points, box, gap) + 0.02 * rank
                 if best is None or cost < best[0]:
                     best = cost, x0, y0
         if best is None:
@@ -477,10 +494,16 @@ def _place(axes: Axes, labels: Sequence[tuple[str, str, Floats]], obstacles: Seq
                 one.remove()
             return False
         taken.append((best[1], best[2], best[1] + size.width, best[2] + size.height))
-        at = axes.transData.inverted().transform((best[1], best[2]))
-        label.set_position((float(at[0]), float(at[1])))
-        label.set_verticalalignment("bottom")
+        x, y = axes.transData.inverted().transform((best[1], best[2]))
+        label.set(position=(float(x), float(y)), verticalalignment="bottom")
     return True
+
+
+def _beside(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, float]]:
+    """Lower left corners of a box that stands at a point: right, left, above and below of it, and at its corners."""
+    across = {"right": x + gap, "middle": x - width / 2, "left": x - gap - width}
+    up = {"above": y + gap, "middle": y - height / 2, "below": y - gap - height}
+    return [(across[a], up[b]) for a in across for b in up if (a, b) != ("middle", "middle")]
 
 
 def _crowding(points: Floats, box: tuple[float, float, float, float], gap: float) -> float:
@@ -551,12 +574,12 @@ def _dots(table: "pd.DataFrame", title: str, label: str, signed: bool) -> Figure
         _say(axes, "no numbers")
         axes.set_xticks([])
         return figure
+    sure = known & ((lows > 0) | (highs < 0)) if signed else known  # without an interval nothing is excluded
     lows, highs = np.where(np.isfinite(lows), lows, means), np.where(np.isfinite(highs), highs, means)
     axes.hlines(rows[known], lows[known], highs[known], color=INK, linewidth=1.6)
     for edge in (lows, highs):
         wide = known & (highs > lows)
         axes.plot(edge[wide], rows[wide], linestyle="", marker="|", markersize=8, markeredgewidth=1.6, color=INK)
-    sure = known & ~((lows <= 0) & (highs >= 0)) if signed else known
     for chosen, face in ((sure, BLUE), (known & ~sure, "white")):
         axes.plot(
             means[chosen], rows[chosen], linestyle="", marker="o", markersize=7, markerfacecolor=face,
@@ -567,7 +590,7 @@ def _dots(table: "pd.DataFrame", title: str, label: str, signed: bool) -> Figure
     reach = np.append(np.concatenate([lows[known], highs[known]]), 0.0)
     margin = 0.04 * (np.ptp(reach) or 1.0)
     axes.set_xlim(reach.min() - margin if signed or reach.min() < 0 else 0.0, reach.max() + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value, signed)))
     for row, mean, low, high in zip(rows, means, lows, highs, strict=True):
         interval = f"  ({_number(low, signed)} to {_number(high, signed)})" if high > low else ""
@@ -591,16 +614,14 @@ class _Part(NamedTuple):
 
 PARTS = (
     _Part("at_once", "accepted at once", BLUE, BLUE, ""),
-    _Part("held", "accepted later", "#F7DDA4", "#8a5f00", "////"),
+    _Part("held", "later", "#F7DDA4", "#8a5f00", "////"),
     _Part("refused", "refused", INK, "white", "xxxx"),
     _Part("expired", "expired", "#9c9c9c", INK, "...."),
-    _Part("waiting", "still waiting", "white", INK, ""),
+    _Part("waiting", "waiting", "white", INK, ""),
 )
 
 
-def comparison(
-    rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapping[str, str] | None = None
-) -> Figure:
+def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapping[str, str] | None = None) -> Figure:
     """Draw what becomes of the same messages on each channel: the picture for those who look at one only.
 
     Parameters
@@ -636,7 +657,7 @@ def comparison(
         axes.set_xticks([])
         return figure
     axes.set_xlim(0, max(offered.max(), 1.0))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     left = np.zeros(len(rows))
     handles = []
@@ -659,11 +680,12 @@ def comparison(
         for row, count in enumerate(counts):
             if count > 0:
                 mean = float(rows["held_mean"].iloc[row]) if part.column == "held" else 0.0
-                wait = f", by {_span(mean)} on average" if mean > 0 else ""
+                wait = f" (by {_span(mean)} on average)" if mean > 0 else ""
                 said[row].append(f"{count:,.0f} {label}{wait}")
         left += counts
     for row, parts in enumerate(said):
-        axes.text(0, row + 0.27, "; ".join(parts) or "nothing offered", va="top", fontsize=SMALL, color=INK)
+        said_at = axes.text(0, row + 0.27, "; ".join(parts) or "nothing offered", va="top", fontsize=SMALL, color=INK)
+        said_at.set_in_layout(False)  # a long line may go on under the column at the right
     if deadline:
         axes.text(
             1.02, 1.0, f"on time\nby {deadline}", transform=axes.transAxes, va="bottom", fontsize=NORMAL, color=INK
@@ -674,7 +696,7 @@ def comparison(
                 1.02, row, share, transform=axes.get_yaxis_transform(), va="center", fontsize=LARGE, fontweight="bold",
                 color=INK,
             )  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, fontsize=SMALL, handlelength=2.4)
+    _key(axes, handles, above=6)
     return figure
 
 
@@ -683,8 +705,10 @@ def comparison(
 
 def _title(figure: Figure, title: str) -> None:
     if title:
-        text = "\n".join(textwrap.wrap(title, 84))
-        figure.suptitle(text, x=0.012, ha="left", fontsize=LARGE, fontweight="bold", color=INK)
+        lines = -(-len(title) // 76)  # of what fits
+        widths = range(-(-len(title) // lines), len(title) + 1)
+        text = next(wrapped for width in widths if len(wrapped := textwrap.wrap(title, width)) <= lines)
+        figure.suptitle("\n".join(text), x=0.012, ha="left", fontsize=LARGE, fontweight="bold", color=INK)
 
 
 def _plain(axes: Axes, grid: str = "y") -> None:
@@ -695,6 +719,20 @@ def _plain(axes: Axes, grid: str = "y") -> None:
     axes.set_axisbelow(True)
     if grid:
         axes.grid(axis="x" if grid == "x" else "y", color="#e4e4e4", linewidth=0.8)
+
+
+def _key(axes: Axes, handles: Sequence[Any], above: float) -> None:
+    """Write what the signs mean in one line so many points above the axes."""
+    at = offset_copy(axes.transAxes, fig=axes.get_figure(root=True), y=above, units="points")
+    axes.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=at, borderaxespad=0, borderpad=0,
+        ncols=5, frameon=False, fontsize=SMALL, handlelength=1.6, columnspacing=1.4,
+    )  # fmt: skip
+
+
+def _legible(color: str) -> str:
+    """A darker tone of a color that is too light for text."""
+    return {ORANGE: "#8a5f00", PALE: "#666666", "#56B4E9": "#1f6f9f"}.get(color, color)
 
 
 def _say(axes: Axes, text: str) -> None:
@@ -715,7 +753,8 @@ def _percent(share: float) -> str:
         return f"{percent:.0f} %"
     if percent < 0.1 or percent > 99.9:
         return "under 0.1 %" if percent < 50 else "over 99.9 %"
-    return f"{percent:.1f} %" if percent < 10 or percent > 90 else f"{percent:.0f} %"
+    digits = 1 if percent < 10 or percent > 90 else 0
+    return f"{percent:.{digits}f}".removesuffix(".0") + " %"
 
 
 def _span(seconds: float) -> str:

@@ -38,7 +38,7 @@ WIRE = re.compile(r"([2345]\d\d)(?: ([245]\.\d{1,3}\.\d{1,3}))?(?: (.*))?", re.D
 
 
 class Reply(NamedTuple):
-    """What a client gets: a code, a sentence and, where a limit spoke, which one and how late.
+    r"""What a client gets: a code, a sentence and, where a limit spoke, which one and how late.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Reply(NamedTuple):
     enhanced : str
         The enhanced status code (RFC 3463), empty where the provider gives none.
     text : str
-        The sentence, its lines joined by ``\\n``, with placeholders still in it (see `Receiver.render`).
+        The sentence, its lines joined by ``\n``, with placeholders still in it (see `Receiver.render`).
     stage : str
         The command that is answered: one of `STAGES`.
     limit : str
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
     code: int
     enhanced: str
     text: str
-    stage: str
+    stage: Stage
     limit: str = ""
     held: float = 0.0
     delay: float = 0.0
@@ -147,9 +147,9 @@ class Limit(Fact):
     def _is_consistent(self) -> "Limit":
         if self.limit is not None:
             if self.limit.period is not None and self.window is None:
-                raise ValueError(f"window is missing: {self.id} has a period ({self.limit})")
+                raise ValueError(f"limit has a period, but there is no window: got '{self.limit}' for {self.id}")
             if self.limit.period is None and self.window is not None:
-                raise ValueError(f"window must be left out: {self.id} is a bare number ({self.limit})")
+                raise ValueError(f"limit must have a period like '100/d', got {self.limit} for {self.id}")
             if self.limit.period is None and self.count in _CUMULATIVE and self.per not in ("session", "message"):
                 raise ValueError(f"limit must have a period: {self.count} per {self.per} never end, got {self.limit}")
         if (self.anchor is not None) != (self.window == "fixed"):
@@ -159,7 +159,9 @@ class Limit(Fact):
         if self.on_excess in HOLDS and self.limit is not None and self.limit.period is None:
             raise ValueError(f"a hold needs a period: nobody knows when something ends, got {self.limit} for {self.id}")
         if self.on_excess in HOLDS and (self.reply is not None or self.at != "EOD"):
-            raise ValueError(f"a hold answers at EOD and has no refusal: {self.id} has at {self.at!r}, reply {self.reply!r}")
+            raise ValueError(
+                f"a hold answers at EOD and has no refusal: {self.id} has at {self.at!r}, reply {self.reply!r}"
+            )
         if self.reply is not None and not _agrees(self.on_excess, self.reply[0]):
             raise ValueError(f"on_excess {self.on_excess!r} does not agree with reply code {self.reply[0]}")
         if self.on_excess in HOLDS and self.penalty is not None:
@@ -187,6 +189,11 @@ class Limit(Fact):
         """Whether what is over the limit comes late instead of being refused."""
         return self.on_excess in HOLDS
 
+    def changes_under(self, name: str) -> bool:
+        """Whether another reading changes more than the sentence and where it comes from."""
+        other = self.read_as(name)
+        return any(getattr(self, field) != getattr(other, field) for field in _BEHAVIOR)
+
     def read_as(self, name: str) -> "Limit":
         """Return this limit under another reading of the sources; `name` is one of its readings.
 
@@ -210,6 +217,7 @@ class Limit(Fact):
         raise ValueError(f"no reading {name!r} of {self.id} (there are: {known})")
 
 
+_BEHAVIOR = ("count", "per", "limit", "window", "anchor", "burst", "counts", "on_excess", "at", "penalty", "temporary")
 _CUMULATIVE = ("messages", "recipients", "unique_recipients", "external_recipients", "bytes", "sessions", "logins")
 
 
@@ -363,7 +371,7 @@ class Provider(Frozen):
         return self._with({self.limit(id_).id: self.limit(id_).read_as(name) for id_, name in readings.items()})
 
     def set(self, limits: Mapping[str, object]) -> "Provider":
-        """Return the provider with an account's own amounts: ``{"messages-per-day": "50000/d"}``, ``"off"`` included."""
+        """Return the provider with an account's own amounts: ``{"messages-per-day": "50000/d"}``, or ``"off"``."""
         changed = {}
         for id_, amount in limits.items():
             limit = self.limit(id_)

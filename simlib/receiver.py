@@ -72,8 +72,24 @@ class Session:
         """1 at the first recipient: what a transaction counts where recipients come one by one."""
         return int(self.recipients == 1)
 
-    __slots__ = ("account", "domain", "greeted", "ip", "mail_from", "messages", "number", "occupied", "rcpt_domain")
-    __slots__ += ("recipients", "size", "started", "taken", "tenant", "tls", "transaction")
+    __slots__ = (
+        "account",
+        "domain",
+        "greeted",
+        "ip",
+        "mail_from",
+        "messages",
+        "number",
+        "occupied",
+        "rcpt_domain",
+        "recipients",
+        "size",
+        "started",
+        "taken",
+        "tenant",
+        "tls",
+        "transaction",
+    )
 
     def __init__(self, number: int, ip: str) -> None:
         self.number = number
@@ -97,8 +113,24 @@ class Session:
 class Rule:
     """A limit at work: one window for each account, address, domain or IP that it is counted by."""
 
-    __slots__ = ("asks", "attempts", "barred", "given_back", "holds", "id", "lasts", "late", "limit", "new", "penalty")
-    __slots__ += ("per", "reply", "takes", "takes_at", "windows")
+    __slots__ = (
+        "asks",
+        "attempts",
+        "barred",
+        "given_back",
+        "holds",
+        "id",
+        "lasts",
+        "late",
+        "limit",
+        "new",
+        "penalty",
+        "per",
+        "reply",
+        "takes",
+        "takes_at",
+        "windows",
+    )
 
     def __init__(self, limit: Limit, provider: Provider, new: Callable[[Limit], Window]) -> None:
         self.limit = limit
@@ -150,14 +182,14 @@ MEASURES: Final = {
 
 
 def _caps(rules: Sequence[Rule], stage: str) -> Iterator[tuple[str, float, Rule]]:
-    """What a single message may have at most: measured on the message itself, nothing is counted."""
+    """Yield what a single message may have at most: measured on the message itself, nothing is counted."""
     for rule in rules:
         if rule.limit.per == "message" and rule.limit.at == stage:
             assert rule.limit.limit is not None
             yield rule.takes, rule.limit.limit.amount, rule
 
 
-def _takes_at(limit: Limit) -> str:
+def _takes_at(limit: Limit) -> Stage:
     """Return the stage at which a limit's amount is taken; `at` is where it is tested."""
     if limit.count in ("connections", "sessions"):
         return "AUTH" if limit.per in ("account", "tenant") else "CONNECT"
@@ -256,9 +288,12 @@ class Receiver:
         if session.tls:
             return self._says("bad_sequence", "EHLO")
         self._end_transaction(session, now, failed=True)
-        self._log_out(session, now)
+        if session.account:
+            self._log_out(session, now)
+        self._end_transaction(session, now, failed=True)
         session.tls = True
         session.greeted = False
+        session.account = session.tenant = ""
         return self._says("starttls", "EHLO")
 
     def auth(self, session: Session, user: str, secret: str, now: float, token: bool = False) -> Reply:
@@ -331,7 +366,7 @@ class Receiver:
         return None if account is not None and secret == account.password else says("auth_failed", "AUTH")
 
     def issue_token(self, user: str, refresh_token: str, now: float) -> str | None:
-        """Give an access token for `TOKEN_LIFETIME` seconds, or None if the grant is unknown or revoked (RFC 6749 §6)."""
+        """Give an access token for `TOKEN_LIFETIME` seconds; None if the grant is unknown or revoked (RFC 6749 §6)."""
         account = self.accounts.get(user.lower())
         if account is None or account.revoked or refresh_token != account.refresh_token:
             return None
@@ -341,7 +376,7 @@ class Receiver:
         return token
 
     def revoke(self, user: str) -> None:
-        """Withdraw an account's OAuth grant: its tokens fail at once, and no new one is issued until it is given again."""
+        """Withdraw an account's OAuth grant: its tokens fail at once, and none is issued until it is given again."""
         account = self.accounts.get(user.lower())
         if account is not None:
             account.revoked = True
@@ -381,6 +416,9 @@ class Receiver:
         session.recipients = 0
         session.size = size
         session.transaction += 1
+        for measure, most, rule in self._caps["EOD"] if size else ():
+            if measure == "size" and size > most:
+                return rule.reply._replace(stage="MAIL")  # declared too big (RFC 1870 §6.1)
         if self._busy["MAIL"] or self.blocked:
             refusal = self._refusal(session, "MAIL", now)
             if refusal:
@@ -507,8 +545,8 @@ class Receiver:
             return self._says("send-as", stage)
         return self._admit(session, stage, now) if self._busy[stage] else None
 
-    def _admit(self, session: Session, stage: str, now: float) -> Reply | None:
-        """The admission rule: None if there is room now, else a refusal, or an acceptance that comes late.
+    def _admit(self, session: Session, stage: Stage, now: float) -> Reply | None:
+        """Apply the admission rule: None if there is room now, else a refusal, or an acceptance that comes late.
 
         Limits of one stage are checked together, then taken together; refusals come before holds, and of several
         holds the longest counts. What is held takes its place when it is let through.
@@ -549,7 +587,7 @@ class Receiver:
         code, enhanced, text = self._accepted[:3]
         return Reply(code, enhanced, text, "EOD", holder.id, held, 0.0 if holder.late else held)
 
-    def _count_attempt(self, session: Session, stage: str, now: float) -> None:
+    def _count_attempt(self, session: Session, stage: Stage, now: float) -> None:
         """Count a refused try where refused tries use the quota up."""
         for rule in self._takes[stage]:
             if rule.attempts:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,16 @@ def comparison(result: Result, tenant: str | None = None) -> "pd.DataFrame":
     rows = [_row(result, alternative, tenant) for alternative in result.runs]
     for under in result.under:
         rows += [_row(result, alternative, tenant, under) for alternative in _changed(result, under, by=WORTH_A_ROW)]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.drop(columns=[name for name in ("expired", "waiting") if (table[name] == "0").all()])
+
+
+COLUMNS = {"accepted": "accepted", "refused": "rejected", "expired": "expired", "waiting": "waiting", "held": "held"}
+"""Headings of the counts, and the metrics they show; columns of nothing but noughts are left out."""
+
+
+PARTS = {"at_once": "accepted, not throttled", "held": "accepted after throttling", "refused": "refused"}
+"""What the parts of a bar are called."""
 
 
 def own_tenants(result: Result) -> list[str]:
@@ -57,25 +67,15 @@ def _row(result: Result, alternative: str, tenant: str, under: tuple[str, str] |
     held = result.estimate(alternative, tenant, "held", under).mean or 0.0
     held_for = result.estimate(alternative, tenant, "held_mean", under)
     longest = result.estimate(alternative, tenant, "held_max", under)
-    row = {
-        "channel": alternative if under is None else f"{alternative}, if read as {under[1]!r}",
-        "accepted": count("accepted"),
-        "refused": count("rejected"),
-        "expired": count("expired"),
-        "waiting": count("waiting"),
-        "held": count("held"),
-        "held for (mean, longest)": f"{span(held_for.mean)}, {span(longest.mean)}" if held else "–",
-    }
+    row = {"channel": alternative if under is None else f"{alternative}, if read as {under[1]!r}"}
+    row |= {name: count(metric) for name, metric in COLUMNS.items()}
+    row["for (mean, longest)"] = f"{span(held_for.mean)}, {span(longest.mean)}" if held else "–"
     if scenario.deadline is not None:
         row[f"on time by {scenario.deadline:%H:%M}"] = count("on_time")
-    row["half done in"] = span(result.estimate(alternative, tenant, "delay_p50", under).mean)
-    row["95 % done in"] = span(result.estimate(alternative, tenant, "delay_p95", under).mean)
-    if under is None:
-        row["bound by"] = _bound_by(result, alternative, tenant)
-        row["shareable"] = shareable(result, alternative)
-        row["assumptions"] = str(len(scenario.rests_on([alternative], result.as_of)))
-    else:
-        row["bound by"] = row["shareable"] = row["assumptions"] = ""
+    row["95 % within"] = span(result.estimate(alternative, tenant, "delay_p95", under).mean)
+    row["bound by"] = "" if under else _bound_by(result, alternative, tenant)
+    row["shareable"] = "" if under else shareable(result, alternative)
+    row["assumptions"] = "" if under else str(len(scenario.rests_on([alternative], result.as_of)))
     return row
 
 
@@ -116,18 +116,15 @@ def span(seconds: float | None) -> str:
 
 
 def _bound_by(result: Result, alternative: str, tenant: str) -> str:
-    """Name what held the mail back: the biggest share of the delay, or the limit that refused most of it."""
-    refused = {name: e.mean or 0.0 for name, e in result.refusals(alternative, tenant).items()}
-    lost = result.estimate(alternative, tenant, "rejected").mean or 0.0
-    lost += result.estimate(alternative, tenant, "expired").mean or 0.0
+    """Name what held the mail back: the limit that refused most of it, else the biggest share of the delay."""
+    limit = _limit(result, alternative, tenant)
+    lost = sum(result.estimate(alternative, tenant, metric).mean or 0.0 for metric in ("rejected", "expired"))
     shares = result.bound_by(alternative, tenant)
-    if refused and (lost or not shares or next(iter(shares)) == "retry"):
-        name = max(refused, key=lambda limit: refused[limit])
-        return f"{name} (refused {refused[name]:,.0f})" if lost else f"{name} (deferred {refused[name]:,.0f})"
-    if not shares:
-        return "nothing"
-    name, share = next(iter(shares.items()))
-    return f"{name} ({share:.0%} of the delay)"
+    cause = next(iter(shares), "")
+    if limit and (lost or cause in ("", "retry")):
+        messages = result.refusals(alternative, tenant)[limit].mean or 0.0
+        return f"{limit.partition('/')[2]}: {messages:,.0f} {'refused' if lost else 'deferred'}"
+    return f"{cause.rpartition('/')[2]}: {shares[cause]:.0%} of delay" if shares else "nothing"
 
 
 def shareable(result: Result, alternative: str) -> str:
@@ -165,7 +162,10 @@ def _changed(result: Result, under: tuple[str, str], by: float = 0.0) -> list[st
         for tenant in own_tenants(result):
             offered = sum(result.values(alternative, tenant, "offered"))
             gaps = (
-                abs(sum(result.values(alternative, tenant, metric, under)) - sum(result.values(alternative, tenant, metric)))
+                abs(
+                    sum(result.values(alternative, tenant, metric, under))
+                    - sum(result.values(alternative, tenant, metric))
+                )
                 for metric in ("accepted", "rejected", "expired", "held")
             )
             if max(gaps) > by * offered:
@@ -196,7 +196,9 @@ def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[s
             f"Accepted is not delivered: {', '.join(at_the_door)} end at the provider's door; "
             "what happens behind it is not claimed."
         )
-    lines.append(f"Rests on {len(result.assumptions())} assumptions: " + ", ".join(a["id"] for a in result.assumptions()))
+    lines.append(
+        f"Rests on {len(result.assumptions())} assumptions: " + ", ".join(a["id"] for a in result.assumptions())
+    )
     return lines
 
 
@@ -206,44 +208,91 @@ def document(result: Result) -> dict[str, Any]:
 
 
 def figures(result: Result) -> dict[str, Any]:
-    """Draw the plots of a comparison, by file name."""
-    return {}
+    """Draw the plots of a comparison, for the first tenant that isn't a neighbour.
+
+    Returns
+    -------
+    dict of str to Figure
+        By file name: ``comparison`` (what becomes of the messages), ``timeline`` (when; first replication), ``delay``
+        (within how long; first replication), ``goodput`` and ``differences`` (with intervals).
+    """
+    import pandas as pd
+
+    from simlib import plot
+
+    tenant, scenario = own_tenants(result)[0], result.scenario
+    deadline = "" if scenario.deadline is None else f"{scenario.deadline:%H:%M}"
+    metric = "on_time" if deadline else "accepted"
+    offered = result.estimate(result.baseline, tenant, "offered").mean or 0.0
+    goodput = [{"alternative": name} | result.estimate(name, tenant, "goodput_per_hour").json() for name in result.runs]
+    found = {
+        "comparison": plot.comparison(
+            result.fates(tenant), f"{offered:,.0f} messages, {len(result.runs)} ways to send them", deadline, PARTS
+        ),
+        "timeline": plot.timelines(
+            {name: result.timeline(name) for name in result.runs},
+            "What each channel answers, minute by minute",
+            {name: _limit(result, name, tenant) for name in result.runs},
+        ),
+        "delay": plot.delay_ecdf(
+            {name: result.delays(name, tenant) for name in result.runs}, "How soon a message is accepted"
+        ),
+        "goodput": plot.goodput(pd.DataFrame(goodput), "Goodput"),
+    }
+    if len(result.runs) > 1:
+        changes = [
+            {"alternative": name} | result.difference(result.baseline, name)[tenant][metric].json()
+            for name in list(result.runs)[1:]
+        ]
+        what = f"messages on time by {deadline}" if deadline else "messages accepted"
+        found["differences"] = plot.forest(
+            pd.DataFrame(changes), f"{what.capitalize()}, against {result.baseline}", f"difference in {what}"
+        )
+    return found
+
+
+def _limit(result: Result, alternative: str, tenant: str) -> str:
+    """Return the limit that throttled most of a tenant's messages, empty if none did."""
+    throttled = {name: e.mean or 0.0 for name, e in result.refusals(alternative, tenant).items()}
+    return max(throttled, key=lambda name: throttled[name]) if any(throttled.values()) else ""
 
 
 def write(result: Result, folder: Path, document: Mapping[str, Any]) -> list[Path]:
     """Write `summary.json`, `attempts.parquet` and the plots into a folder; return their paths.
 
-    Everything is written under another name first, so that no file is ever half-written.
+    Everything is written under another name first, so that whoever interrupts it finds the folder as it was.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     from simlib import plot
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "summary.json", folder / "attempts.parquet"]
-    _replace(paths[0], lambda path: path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8"))
+    drafts: dict[Path, Path] = {}
 
-    def attempts(path: Path) -> None:
-        writer = None
-        for frame in result.frames():
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            if writer is None:
-                about = {b"scenario": result.scenario.name.encode(), b"seed": str(result.seed).encode()}
-                table = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
-                writer = pq.ParquetWriter(path, table.schema)
-            writer.write_table(table.cast(writer.schema))
-        if writer is not None:
-            writer.close()
+    def draft(name: str) -> Path:
+        drafts[folder / name] = folder / f".{name}.draft"
+        return drafts[folder / name]
 
-    _replace(paths[1], attempts)
-    for name, figure in figures(result).items():
-        paths.append(folder / f"{name}.png")
-        _replace(paths[-1], lambda path, figure=figure: plot.save(figure, path))
-    return paths
+    try:
+        draft("summary.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        _write_attempts(result, draft("attempts.parquet"))
+        for name, figure in figures(result).items():
+            plot.save(figure, draft(f"{name}.png"))
+        for path, drafted in drafts.items():
+            drafted.replace(path)
+    finally:
+        for drafted in drafts.values():
+            drafted.unlink(missing_ok=True)
+    return list(drafts)
 
 
-def _replace(path: Path, write_to: Any) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    write_to(draft)
-    draft.replace(path)
+def _write_attempts(result: Result, path: Path) -> None:
+    """Write the record of every run, one after the other: they needn't fit into memory together."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frames = (pa.Table.from_pandas(frame, preserve_index=False) for frame in result.frames())
+    first = next(frames)
+    about = {b"scenario": result.scenario.name.encode(), b"seed": str(result.seed).encode()}
+    schema = first.schema.with_metadata({**(first.schema.metadata or {}), **about})
+    with pq.ParquetWriter(path, schema) as writer:
+        for table in chain([first], frames):
+            writer.write_table(table.cast(schema))

@@ -1,5 +1,6 @@
 """The scenario file: tenants, alternatives, events. Read, checked, and made ready to run (DESIGN §6)."""
 
+import copy
 import datetime as dt
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,22 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from simlib.channel import Channel, Incident, Lane
-from simlib.facts import Frozen, Rate, Seconds, check, read_toml
+from simlib.facts import Frozen, Rate, Seconds, check, read_toml, time_of_day
 from simlib.provider import Provider, parse
+from simlib.provider import names as shipped
 from simlib.receiver import Account, Receiver
 from simlib.sender import NO_RETRY, Retry
 from simlib.tool import Habit, Tool, tools
 from simlib.workload import Batches, Day, Messages, RateOf, Tenant, Trace, offered
 
 __all__ = ["Alternative", "Event", "Scenario"]
+
+LONGEST = 3660 * 86400.0
+"""Seconds in ten years: no scenario lasts longer."""
+YEARS = range(1970, 2201)
+"""Years in which a scenario may start: pandas keeps times from 1677 to 2262."""
+MOST_MESSAGES = 10_000_000
+"""Messages that one arrival process may offer in a run: beyond that, it doesn't end in a day."""
 
 
 class Alternative(Frozen):
@@ -47,26 +56,29 @@ class Event(Frozen):
             raise ValueError(f"{self.kind} takes `{needed}`, not `{other}`")
         if needed == "channel" and self.ip is None:
             raise ValueError(f"{self.kind} takes `ip`, a number from 1")
+        unread = "senders" if needed == "channel" else "ip"
+        if getattr(self, unread) is not None:
+            raise ValueError(f"{self.kind} doesn't take `{unread}`, got {getattr(self, unread)}")
+        if self.kind == "delisted" and self.repaired_after is not None:
+            raise ValueError(f"delisted is itself the repair: no `repaired_after`, got {self.repaired_after:g} s")
         return self
 
 
 def _start(value: object) -> object:
     """Read ``"2026-12-01T08:00+09:00"``, a TOML datetime, or a bare ``"08:00"``."""
-    if isinstance(value, dt.datetime | dt.time):
-        return value
     try:
-        if isinstance(value, str) and "T" not in value:
-            return dt.time.fromisoformat(value)
-        return dt.datetime.fromisoformat(str(value))
+        if isinstance(value, dt.time) or (isinstance(value, str) and "T" not in value):
+            return time_of_day(value)
+        found = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(str(value))
     except ValueError:
-        raise ValueError(f"must look like '2026-12-01T08:00+09:00' or '08:00', got {value!r}") from None
+        raise ValueError(f"must look like '2026-12-01T08:00+09:00' or '08:00', got {str(value)!r}") from None
+    if found.year not in YEARS:
+        raise ValueError(f"must lie between {YEARS[0]} and {YEARS[-1]}, got {str(value)!r}")
+    return found
 
 
-def _clock(value: object) -> object:
-    try:
-        return value if isinstance(value, dt.time) else dt.time.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError(f"must be a time like '17:30', got {value!r}") from None
+def _deadline(value: object) -> object:
+    return None if value is None else time_of_day(value)
 
 
 class Scenario(Frozen):
@@ -84,20 +96,21 @@ class Scenario(Frozen):
     """
 
     name: str
-    duration: Annotated[Seconds, Field(gt=0)]
+    duration: Annotated[Seconds, Field(gt=0, le=LONGEST)]
     transient: Seconds = 0.0
     start: Annotated[dt.datetime | dt.time, BeforeValidator(_start)] = dt.time()
-    deadline: Annotated[dt.time | None, BeforeValidator(_clock)] = None
+    deadline: Annotated[dt.time | None, BeforeValidator(_deadline)] = None
     time_scale: float = Field(default=1.0, gt=0)
     tenants: tuple[Tenant, ...] = Field(min_length=1)
     alternatives: dict[str, Alternative] = Field(min_length=1)
     events: tuple[Event, ...] = ()
-    readings: dict[str, str] = {}
-    limits: dict[str, Any] = {}
-    providers: dict[str, dict[str, Any]] = {}
+    readings: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, Any] = Field(default_factory=dict)
+    providers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     _data: dict[str, Any] = PrivateAttr(default_factory=dict)
     _where: str = PrivateAttr(default="scenario")
+    _folder: Path = PrivateAttr(default=Path())
     _inline: dict[str, Provider] = PrivateAttr(default_factory=dict)
     _lanes: dict[tuple[str, dt.date | None], tuple[Lane, ...]] = PrivateAttr(default_factory=dict)
 
@@ -116,33 +129,34 @@ class Scenario(Frozen):
     @classmethod
     def build(cls, data: Mapping[str, Any], where: str = "scenario", folder: Path = Path()) -> "Scenario":
         """Check a scenario given as the dictionary that its TOML would be; `folder` is where traces are looked for."""
-        data = dict(data)
-        if isinstance(data.get("tenants"), list):
-            data["tenants"] = [_with_paths(tenant, folder) for tenant in data["tenants"]]
-        scenario = check(cls, data, where)
-        scenario._data, scenario._where = data, where
+        own: dict[str, Any] = copy.deepcopy(dict(data))
+        if isinstance(own.get("tenants"), list):
+            own["tenants"] = [_with_paths(tenant, folder.absolute()) for tenant in own["tenants"]]
+        scenario = check(cls, own, where)
+        scenario._data, scenario._where, scenario._folder = own, where, folder
         try:
-            scenario._inline.update(
-                (name, parse({"name": name, **facts}, f"providers.{name}")) for name, facts in scenario.providers.items()
-            )
+            for name, facts in scenario.providers.items():
+                scenario._inline[name] = parse({"name": name, **facts}, f"providers.{name}")
+                if scenario._inline[name].name != name:
+                    raise ValueError(f"providers.{name}: name must be {name!r}, got {scenario._inline[name].name!r}")
             scenario._cross_check()
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         return scenario
 
     def replace(self, **changes: Any) -> "Scenario":
-        """Return a changed copy: tables are merged, and lists of named tables addressed by name.
+        """Return a changed copy: tables are merged, lists of named tables changed by name, all else replaced.
 
         Examples
         --------
         ``scenario.replace(tenants={"us": {"senders": 40}}, duration="8h")``
         """
-        return Scenario.build(_merge(self._data, changes), self._where)
+        return Scenario.build(_merge(self._data, changes), self._where, self._folder)
 
     @property
     def data(self) -> dict[str, Any]:
         """The dictionary that the file is, traces' paths made complete."""
-        return dict(self._data)
+        return copy.deepcopy(self._data)
 
     # What the keys mean
 
@@ -150,7 +164,7 @@ class Scenario(Frozen):
     def day(self) -> Day:
         """When second 0 is, for times of day."""
         clock = self.start if isinstance(self.start, dt.time) else self.start.time()
-        return Day(clock.hour * 3600 + clock.minute * 60 + clock.second, self.duration)
+        return Day(clock.hour * 3600 + clock.minute * 60 + clock.second + clock.microsecond / 1e6, self.duration)
 
     @property
     def deadline_at(self) -> float | None:
@@ -162,7 +176,9 @@ class Scenario(Frozen):
         """The date whose facts apply: that of `start`, else the newest `as_of` of the facts in use."""
         if isinstance(self.start, dt.datetime):
             return self.start.date()
-        return max(self._raw_provider(name).newest for name in self._provider_names())
+        used = [self._raw_provider(name) for name in self._provider_names()]
+        known = [provider for provider in used if provider.limits or provider.replies]
+        return max(provider.newest for provider in known or map(Provider.load, shipped()))
 
     @property
     def zero(self) -> dt.datetime:
@@ -228,7 +244,7 @@ class Scenario(Frozen):
         return sorted(found, key=lambda pair: pair[0].at)
 
     def rests_on(self, alternatives: Sequence[str], as_of: dt.date | None = None) -> list[dict[str, str]]:
-        """List every assumption that these alternatives use: facts graded assumed or with an assumed field, own figures."""
+        """List what these alternatives assume: facts graded assumed or with an assumed field, and own figures."""
         found: dict[str, str] = {}
         for alternative in alternatives:
             for lane in self.lanes(alternative, as_of):
@@ -243,7 +259,10 @@ class Scenario(Frozen):
         return [{"id": id_, "grade": grade} for id_, grade in found.items()]
 
     def readings_of(self, alternative: str, as_of: dt.date | None = None) -> list[tuple[str, str]]:
-        """Return the other readings of the limits that an alternative meets: ``(limit id, reading)``."""
+        """Return the other readings of the limits that an alternative meets: ``(limit id, reading)``.
+
+        Readings that differ in nothing but the sentence are left out: they change no number.
+        """
         return [
             (f"{name}/{limit.id}", reading["name"])
             for name in self._provider_names(alternative)
@@ -251,6 +270,7 @@ class Scenario(Frozen):
             for reading in limit.readings
             if self.readings.get(f"{name}/{limit.id}") != reading["name"]
             and (limit.limit is not None or "limit" in reading)
+            and limit.changes_under(reading["name"])
         ]
 
     def random_parts(self) -> list[str]:
@@ -275,40 +295,60 @@ class Scenario(Frozen):
     # Checks across tables
 
     def _cross_check(self) -> None:
-        names = [tenant.name for tenant in self.tenants]
-        _unique(names, "tenants", "name")
+        tenants = [tenant.name for tenant in self.tenants]
+        _unique(tenants, "tenants", "name")
+        if all(tenant.neighbour for tenant in self.tenants):
+            raise ValueError(f"tenants: at least one must not be a neighbour, got {', '.join(tenants)}")
         _unique([tenant.domain for tenant in self.tenants], "tenants", "domain")
         if self.transient >= self.duration:
-            raise ValueError(f"transient must be shorter than the duration of {self.duration:g} s, got {self.transient:g} s")
+            raise ValueError(
+                f"transient must be shorter than the duration of {self.duration:g} s, got {self.transient:g} s"
+            )
         if self.deadline_at is not None and self.deadline_at <= 0:
             start = self.start if isinstance(self.start, dt.time) else self.start.time()
             raise ValueError(f"deadline must come after the start at {start:%H:%M}, got {self.deadline:%H:%M}")
         for tenant in self.tenants:
             self._check_tenant(tenant)
         for name, alternative in self.alternatives.items():
-            self._check_alternative(name, alternative, names)
-        for key in (*self.readings, *self.limits):
-            provider, _, limit = key.partition("/")
-            if not limit:
-                raise ValueError(f"readings and limits: must look like 'office365/messages-per-minute', got {key!r}")
-            self._raw_provider(provider).limit(limit)
+            self._check_alternative(name, alternative, tenants)
+        for table, entries in (("readings", self.readings), ("limits", self.limits)):
+            for key, value in entries.items():
+                self._check_limit(table, key, value)
         for name in self._provider_names():
             self.provider(name)
-        for event in self.events:
-            self._check_event(event, names)
+        for number, event in enumerate(self.events, 1):
+            self._check_event(event, f"events[{number}]", tenants)
+
+    def _check_limit(self, table: str, key: str, value: Any) -> None:
+        name, _, limit = key.partition("/")
+        if not limit:
+            raise ValueError(f"{table}: must look like 'office365/messages-per-minute', got {key!r}")
+        try:
+            provider = self._raw_provider(name)
+            changed = provider.read_as({key: value}) if table == "readings" else provider.set({key: value})
+        except ValueError as error:
+            raise ValueError(f'{table}."{key}": {error}') from None
+        assert changed.name == name
 
     def _check_tenant(self, tenant: Tenant) -> None:
-        count = len(tenant.names(self.day))
+        try:
+            names = tenant.names(self.day)
+        except ValueError as error:
+            raise ValueError(f"tenants[{tenant.name}]: {error}") from None
+        count = len(names)
         for number, arrival in enumerate(tenant.arrivals, 1):
             where = f"tenants[{tenant.name}].arrivals[{arrival.label or number}]"
             if arrival.senders is not None and arrival.senders > count:
                 raise ValueError(f"{where}.senders: must be at most the tenant's {count}, got {arrival.senders}")
-            if isinstance(arrival, Batches) and arrival.every is None:
+            if isinstance(arrival, Batches):
                 first = self.day.at(arrival.first)
-                if not 0 <= first < self.duration:
+                if first >= self.duration or (first < 0 and arrival.every is None):
                     shown = arrival.first if isinstance(arrival.first, dt.time) else f"{arrival.first:g}s"
                     raise ValueError(f"{where}.first: must lie within the scenario's hours, got '{shown}'")
-            if isinstance(arrival, Trace) and not _any_inside(arrival, self.day):
+            expected = arrival.expected(self.day, arrival.senders or count)
+            if expected > MOST_MESSAGES:
+                raise ValueError(f"{where}: offers {expected:,.0f} messages, must be at most {MOST_MESSAGES:,}")
+            if isinstance(arrival, Trace) and not _any_inside(arrival, self.day, names[: arrival.senders]):
                 raise ValueError(f"{where}.file: no row lies within the scenario's hours, got {str(arrival.file)!r}")
 
     def _check_alternative(self, name: str, alternative: Alternative, tenants: Sequence[str]) -> None:
@@ -316,10 +356,10 @@ class Scenario(Frozen):
         _unique([channel.name for channel in alternative.channels], f"{where}.channels", "name")
         carried = [tenant for channel in alternative.channels for tenant in channel.tenants]
         for channel in alternative.channels:
-            for tenant in channel.tenants:
-                if tenant not in tenants:
-                    known = ", ".join(tenants)
-                    raise ValueError(f"{where}.channels[{channel.name}].tenants: unknown tenant {tenant!r} (there are: {known})")
+            unknown = next((one for one in channel.tenants if one not in tenants), None)
+            if unknown is not None:
+                known = f"(there are: {', '.join(tenants)})"
+                raise ValueError(f"{where}.channels[{channel.name}].tenants: unknown tenant {unknown!r} {known}")
             for provider in channel.to:
                 try:
                     self._raw_provider(provider)
@@ -333,8 +373,7 @@ class Scenario(Frozen):
             if tenant.name not in carried and not tenant.neighbour:
                 raise ValueError(f"{where}: no channel carries tenant {tenant.name!r}")
 
-    def _check_event(self, event: Event, tenants: Sequence[str]) -> None:
-        where = f"events[{event.kind}]"
+    def _check_event(self, event: Event, where: str, tenants: Sequence[str]) -> None:
         if event.tenant and event.tenant not in tenants:
             raise ValueError(f"{where}.tenant: unknown tenant {event.tenant!r} (there are: {', '.join(tenants)})")
         if event.tenant and event.senders is not None:
@@ -346,8 +385,13 @@ class Scenario(Frozen):
             channels = [c for a in self.alternatives.values() for c in a.channels if c.name == event.channel]
             if not channels:
                 raise ValueError(f"{where}.channel: unknown channel {event.channel!r}")
-            if event.ip is not None and event.ip > max(channel.ips for channel in channels):
-                raise ValueError(f"{where}.ip: the channel has fewer IPs, got {event.ip}")
+            most = max(channel.ips for channel in channels)
+            if event.ip is not None and event.ip > most:
+                raise ValueError(f"{where}.ip: must be at most the channel's {most}, got {event.ip}")
+        if event.at is not None and event.at >= self.duration:
+            raise ValueError(f"{where}.at: must lie within the scenario's {self.duration:g} s, got {event.at:g} s")
+        if event.rate is not None and event.rate.per_second * self.duration > MOST_MESSAGES:
+            raise ValueError(f"{where}.rate: must be an event now and then, got '{event.rate}'")
 
     # Finding things
 
@@ -406,9 +450,13 @@ def _lane(channel: Channel, provider: Provider) -> Lane:
     offers_password = {"LOGIN", "PLAIN"} & set(provider.auth)
     oauth = channel.auth == "oauth" or (channel.auth is None and provider.auth[:1] in (("XOAUTH2",), ("OAUTHBEARER",)))
     if channel.auth == "oauth" and not {"XOAUTH2", "OAUTHBEARER"} & set(provider.auth):
-        raise ValueError(f"auth: {provider.name} offers no OAuth (it offers: {', '.join(provider.auth) or 'none'}), got 'oauth'")
+        raise ValueError(
+            f"auth: {provider.name} offers no OAuth (it offers: {', '.join(provider.auth) or 'none'}), got 'oauth'"
+        )
     if channel.auth == "password" and provider.auth and not offers_password:
-        raise ValueError(f"auth: {provider.name} takes no passwords (it offers: {', '.join(provider.auth)}), got 'password'")
+        raise ValueError(
+            f"auth: {provider.name} takes no passwords (it offers: {', '.join(provider.auth)}), got 'password'"
+        )
     return Lane(
         channel,
         provider,
@@ -452,9 +500,10 @@ def _moments(rng: np.random.Generator, rate: Rate, duration: float) -> list[floa
     return sorted(rng.uniform(0, duration, rng.poisson(rate.per_second * duration)).tolist())
 
 
-def _any_inside(trace: Trace, day: Day) -> bool:
-    at = trace.rows(day)[0]
-    return bool(((at >= 0) & (at < day.duration)).any())
+def _any_inside(trace: Trace, day: Day, senders: Sequence[str]) -> bool:
+    """Whether the trace has a message of one of these senders that is offered."""
+    at, names, *_ = trace.rows(day)
+    return bool(((at >= 0) & (at < day.duration) & np.isin(names, senders)).any())
 
 
 def _unique(values: Sequence[str], where: str, key: str) -> None:
@@ -470,20 +519,23 @@ def _with_paths(tenant: Any, folder: Path) -> Any:
     arrivals = tenant.get("arrivals")
     several = arrivals if isinstance(arrivals, list) else [arrivals]
     found = [
-        {**one, "file": str(folder / one["file"])} if isinstance(one, dict) and isinstance(one.get("file"), str) else one
+        {**one, "file": str(folder / one["file"])}
+        if isinstance(one, dict) and isinstance(one.get("file"), str)
+        else one
         for one in several
     ]
     return {**tenant, "arrivals": found} if arrivals is not None else tenant
 
 
 def _merge(old: Any, new: Any) -> Any:
-    """Merge tables; a list of named tables is changed by name, everything else replaced."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
+    """Merge tables of the same kind; a list of named tables is changed by name, everything else replaced."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and new.get("kind", old.get("kind")) == old.get("kind"):
         return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
-    if isinstance(old, list) and isinstance(new, Mapping):
-        names = [item.get("name") for item in old]
-        unknown = next((name for name in new if name not in names), None)
+    named = isinstance(old, list) and all(isinstance(item, Mapping) and "name" in item for item in old)
+    if named and isinstance(new, Mapping):
+        known = [item["name"] for item in old]
+        unknown = next((name for name in new if name not in known), None)
         if unknown is not None:
-            raise ValueError(f"replace: unknown name {unknown!r} (there are: {', '.join(map(str, names))})")
-        return [_merge(item, new[item["name"]]) if item.get("name") in new else item for item in old]
+            raise ValueError(f"replace: unknown name {unknown!r} (there are: {', '.join(map(str, known))})")
+        return [_merge(item, new[item["name"]]) if item["name"] in new else item for item in old]
     return new

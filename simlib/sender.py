@@ -184,8 +184,11 @@ class Queue:
         self.retry = retry
         self.heeds = heeds
         self.messages_per_session = messages_per_session
-        self._arrivals = list(zip(due_at, messages, strict=True))
-        self._arrivals.reverse()  # the next one last, to pop
+        if len(due_at) != len(messages):
+            raise ValueError(f"due_at and messages must be equally long, got {len(due_at)} and {len(messages)}")
+        self._due_at = due_at
+        self._messages = messages
+        self._arrived = 0  # how many of them joined the line
         self._senders: dict[int, Hashable] = dict(zip(messages, senders, strict=True)) if senders is not None else {}
         self._retries: list[tuple[float, int, int, int, bool]] = []  # due, order, message, retry, after a quota
         self._order = 0
@@ -199,11 +202,11 @@ class Queue:
         if now < self._paused_until:
             return None
         if self.pace is None and not self._ready and not self._retries:
-            arrivals = self._arrivals
-            if not arrivals or arrivals[-1][0] > now:
+            due_at = self._arrives_at()
+            if due_at > now:
                 return None
-            due_at, message = arrivals.pop()
-            return Due(message, 0, due_at, due_at)
+            self._arrived += 1
+            return Due(self._messages[self._arrived - 1], 0, due_at, due_at)
         self._join(now)
         if not self._ready:
             return None
@@ -216,7 +219,7 @@ class Queue:
         """Return the earliest moment at which `next` may have a message, in seconds; inf if nothing waits."""
         if self._ready:
             return self._paused_until
-        at = self._arrivals[-1][0] if self._arrivals else math.inf
+        at = self._arrives_at()
         if self._retries:
             at = min(at, self._retries[0][0])
         if self._openings:
@@ -238,7 +241,7 @@ class Queue:
             When the message was created, and when the attempt ended; in seconds.
         """
         quota = code >= 500 and limit in self.heeds
-        if code >= 500 and not quota or 200 <= code < 300:
+        if (code >= 500 and not quota) or 200 <= code < 300:
             return True
         again_at = self.retry.again_at(due.retry, created_at, now)
         if again_at is None:
@@ -254,24 +257,31 @@ class Queue:
         """Whether a session that carried so many messages has to end. It ends, too, when `next` has nothing."""
         return self.messages_per_session is not None and messages >= self.messages_per_session
 
+    def _arrives_at(self) -> float:
+        """When the next message is due that hasn't joined yet; inf if there is none."""
+        return self._due_at[self._arrived] if self._arrived < len(self._due_at) else math.inf
+
     def _join(self, now: float) -> None:
         """Let what is due by now join: the line itself, or where there is a pace, its sender's backlog."""
-        arrivals, retries = self._arrivals, self._retries
+        retries = self._retries
         touched: dict[Hashable, _Backlog] = {}
         first: list[Due] = []
         while True:
-            arrival_at = arrivals[-1][0] if arrivals else math.inf
+            arrival_at = self._arrives_at()
             retry_at = retries[0][0] if retries else math.inf
             if min(arrival_at, retry_at) > now:
                 break
             retry = 0
             if retry_at <= arrival_at:
                 due_at, _, message, retry, quota = heappop(retries)
-                if quota and self.pace is None:
+                if quota:
                     first.append(Due(message, retry, due_at, due_at))
+                    if self.pace is not None:
+                        self._lead(message)
                     continue
             else:
-                due_at, message = arrivals.pop()
+                due_at, message = arrival_at, self._messages[self._arrived]
+                self._arrived += 1
             if self.pace is None:
                 self._ready.append(Due(message, retry, due_at, due_at))
                 continue
@@ -301,6 +311,12 @@ class Queue:
                 backlog.first = message
         if backlog.first >= 0:
             backlog.opens_at = math.inf
+
+    def _lead(self, message: int) -> None:
+        """Let a message begin the wait for the next batch, unless a batch is about to begin."""
+        backlog = self._backlogs[self._senders.get(message)]
+        if backlog.first < 0:
+            backlog.first, backlog.opens_at = message, math.inf
 
     def _start(self, due: Due, now: float) -> None:
         """Begin the wait for the next batch, if this is the first message of one."""

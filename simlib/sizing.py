@@ -45,6 +45,7 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
     >>> largest_send(scenario, "Office 365")
     480
     """
+
     def sent(size: int) -> dict[str, float]:
         send = _send(scenario, alternative, size, within)
         return summarize(run(send, alternative, as_of=as_of), send, send.lanes(alternative, as_of))["sender"].numbers

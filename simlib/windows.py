@@ -10,7 +10,7 @@ order is first come, first served.
 """
 
 import math
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
 from contextlib import suppress
 from heapq import heappop, heappush
@@ -44,19 +44,21 @@ class SlidingWindow:
     (45, 0.0)
     """
 
-    __slots__ = ("limit", "period", "taken", "used")
+    __slots__ = ("limit", "period", "sizes", "times", "used")
 
     def __init__(self, limit: float, period: float) -> None:
         self.limit = limit
         self.period = period
-        self.taken: deque[tuple[float, float]] = deque()
+        self.times: deque[float] = deque()  # when something was taken, ascending
+        self.sizes: deque[float] = deque()  # and how much
         self.used = 0.0
 
     def fits(self, amount: float, now: float) -> bool:
         """Whether there is room for `amount` more at the moment `now`."""
-        taken, free_from = self.taken, now - self.period + INSTANT
-        while taken and taken[0][0] <= free_from:
-            self.used -= taken.popleft()[1]
+        times, free_from = self.times, now - self.period + INSTANT
+        while times and times[0] <= free_from:
+            times.popleft()
+            self.used -= self.sizes.popleft()
         return self.used + amount <= self.limit
 
     def wait(self, amount: float, now: float) -> float:
@@ -65,7 +67,7 @@ class SlidingWindow:
             return 0.0
         excess = self.used + amount - self.limit
         if amount <= self.limit:
-            for at, size in self.taken:
+            for at, size in zip(self.times, self.sizes, strict=True):
                 excess -= size
                 if excess <= 0:
                     return at + self.period - now
@@ -73,17 +75,17 @@ class SlidingWindow:
 
     def take(self, amount: float, at: float) -> None:
         """Count `amount` at the moment `at`."""
-        entry = (at, amount)
-        if self.taken and at < self.taken[-1][0]:
-            insort(self.taken, entry)
-        else:
-            self.taken.append(entry)
+        place = len(self.times)
+        if self.times and at < self.times[-1]:
+            place = bisect_right(self.times, at)
+        self.times.insert(place, at)
+        self.sizes.insert(place, amount)
         self.used += amount
 
     def give_back(self, amount: float, at: float) -> None:
         """Undo a `take` of the same amount and moment, if it still counts."""
         with suppress(ValueError):
-            self.taken.remove((at, amount))
+            self.sizes[self.times.index(at)] -= amount
             self.used -= amount
 
 

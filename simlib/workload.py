@@ -14,18 +14,22 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from simlib.facts import Frozen, Rate, Seconds, duration, read_toml
+from simlib.facts import Frozen, Rate, duration, read_toml, time_of_day
 
 __all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "offered", "stream"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
+Bools = np.typing.NDArray[np.bool_]
 DAY = 86400.0
+MOST = 1_000_000
+"""Senders of a tenant, and recipients of a message, beyond which a number is a slip of the finger."""
+LABELS = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 LOCAL_PART = re.compile(r"[^\s@<>()\[\]\\,;:\"]+")
 
 
@@ -74,14 +78,12 @@ def _rate(value: object) -> object:
 
 def _moment(value: object) -> object:
     """Read a time since the start (``"30min"``) or a time of day (``"09:00"``)."""
-    if isinstance(value, dt.time):
-        return value
-    if isinstance(value, str) and ":" in value:
-        try:
-            return dt.time.fromisoformat(value)
-        except ValueError:
-            raise ValueError(f"must be a time like '09:00' or a duration like '30min', got {value!r}") from None
-    return duration(value)
+    if isinstance(value, dt.time) or (isinstance(value, str) and ":" in value):
+        return time_of_day(value)
+    try:
+        return duration(value)
+    except ValueError:
+        raise ValueError(f"must be a time like '09:00' or a duration like '30min', got {value!r}") from None
 
 
 RateOf = Annotated[Rate, BeforeValidator(_rate)]
@@ -95,6 +97,10 @@ class Poisson(Frozen):
     rate: RateOf
     senders: int | None = Field(default=None, ge=1)
     label: str = ""
+
+    def expected(self, day: Day, senders: int) -> float:
+        """Return how many messages to expect in one run."""
+        return self.rate.per_second * day.duration
 
     def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
         """Draw times and senders."""
@@ -121,6 +127,12 @@ class Batches(Frozen):
         if self.every is not None and self.rate is not None:
             raise ValueError("a batch repeats by `every` or by `rate`, not both")
         return self
+
+    def expected(self, day: Day, senders: int) -> float:
+        """Return how many messages to expect in one run."""
+        left = day.duration - max(0.0, day.at(self.first))
+        often = left * self.rate.per_second if self.rate else left / self.every if self.every else 1
+        return often * (self.size or (self.per_sender or 0) * senders)
 
     def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
         """Draw times and senders."""
@@ -151,6 +163,10 @@ class BusinessDay(Frozen):
     senders: int | None = Field(default=None, ge=1)
     label: str = ""
 
+    def expected(self, day: Day, senders: int) -> float:
+        """Return how many messages to expect in one run, every hour as busy as the mean one."""
+        return self.per_sender * senders * day.duration / DAY
+
     def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
         """Draw times and senders: a Poisson process whose rate changes by the hour."""
         shape = hourly_shape()
@@ -180,6 +196,10 @@ class Trace(Frozen):
     senders: int | None = Field(default=None, ge=1)
     label: str = ""
 
+    def expected(self, day: Day, senders: int) -> float:
+        """Return how many messages to expect in one run."""
+        return len(self.rows(day)[0])
+
     def rows(self, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
         """Read the file; `bytes` is 0 where it doesn't say."""
         try:
@@ -193,6 +213,15 @@ class Trace(Frozen):
 
 
 Arrival = Annotated[Poisson | Batches | BusinessDay | Trace, Field(discriminator="kind")]
+
+
+def _label(name: str) -> str:
+    """Return a tenant's name as a label of a domain (RFC 5890 where it isn't ASCII)."""
+    label = name.strip().lower().replace(" ", "-")
+    try:
+        return label if label.isascii() else label.encode("idna").decode("ascii")
+    except UnicodeError:
+        return label
 
 
 def _several(value: object) -> object:
@@ -212,24 +241,25 @@ class Tenant(Frozen):
     name: str = Field(min_length=1)
     domain: str = ""
     neighbour: bool = False
-    senders: int | None = Field(default=None, ge=1)
+    senders: int | None = Field(default=None, ge=1, le=MOST)
     arrivals: Annotated[tuple[Arrival, ...], BeforeValidator(_several), Field(min_length=1)]
     spread: Literal["even", "observed"] | None = None
-    recipients: int = Field(default=1, ge=1)
-    bytes: int = Field(default=20_000, ge=1)
+    recipients: int = Field(default=1, ge=1, le=MOST)
+    bytes: int = Field(default=20_000, ge=1, le=MOST * MOST)
     complaint_rate: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
     def _default_domain(cls, data: object) -> object:
         if isinstance(data, Mapping) and "domain" not in data and isinstance(data.get("name"), str):
-            return {**data, "domain": f"{data['name'].lower().replace(' ', '-')}.example"}
+            return {**data, "domain": f"{_label(data['name'])}.example"}
         return data
 
     @field_validator("domain")
     @classmethod
     def _is_reserved(cls, domain: str) -> str:
-        labels = domain.split(".")
+        domain = domain.lower()
+        labels = domain.split(".") if LABELS.fullmatch(domain) else [""]
         top_level, second_level = labels[-1], ".".join(labels[-2:])
         if top_level not in ("example", "test", "invalid", "localhost") and second_level not in (
             "example.com",
@@ -246,7 +276,7 @@ class Tenant(Frozen):
         return self
 
     def names(self, day: Day) -> tuple[str, ...]:
-        """Return the senders' names: a trace's by volume, then name, else rep01, rep02, …"""
+        """Return the senders' names: a trace's by volume, then name, else rep01, rep02 and so on."""
         volumes: Counter[str] = Counter()
         for arrival in self.arrivals:
             if isinstance(arrival, Trace):
@@ -329,7 +359,7 @@ class Messages:
         names = [tenant.replace(" ", "_") for tenant in self.tenants]
         return [f"{names[t]}-{n}" for t, n in zip(self.tenant.tolist(), self.number.tolist(), strict=True)]
 
-    def goes_to(self, tenants: Sequence[str], shares: Mapping[str, float], provider: str) -> np.typing.NDArray[np.bool_]:
+    def goes_to(self, tenants: Sequence[str], shares: Mapping[str, float], provider: str) -> Bools:
         """Which messages of these tenants go to a provider, given each provider's share."""
         below, position = 0.0, list(shares).index(provider)
         below = sum(list(shares.values())[:position])
@@ -350,7 +380,7 @@ def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) ->
     seed, replication : int
         Which run of the random streams.
     """
-    columns: list[tuple[Floats, ...]] = []
+    columns: list[tuple[Any, ...]] = []
     addresses: list[str] = []
     labels: list[str] = []
     for position, tenant in enumerate(tenants):
@@ -380,10 +410,15 @@ def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) ->
         addresses += tenant.addresses(day)
     together = [np.concatenate(column) for column in zip(*columns, strict=True)]
     order = np.argsort(together[0], kind="stable")
-    at, *ints, choice = (column[order] for column in together)
+    at, tenant_of, sender, label_of, recipients, sizes, number, choice = (column[order] for column in together)
     return Messages(
         at,
-        *(column.astype(np.int64) for column in ints),
+        tenant_of.astype(np.int64),
+        sender.astype(np.int64),
+        label_of.astype(np.int64),
+        recipients.astype(np.int64),
+        sizes.astype(np.int64),
+        number.astype(np.int64),
         choice,
         tuple(tenant.name for tenant in tenants),
         tuple(tenant.domain for tenant in tenants),
@@ -446,7 +481,7 @@ def observed_spread(senders: int) -> Floats:
     cumulative = np.concatenate([[0.0], np.cumsum(volumes)])
     edges = np.linspace(0, len(volumes), senders + 1)
     shares = np.diff(np.interp(edges, np.arange(len(volumes) + 1), cumulative))
-    return shares / shares.sum()
+    return np.asarray(shares / shares.sum())
 
 
 @cache
@@ -477,6 +512,8 @@ def _read_trace(path: Path, day: Day, changed_at: int) -> tuple[Floats, list[str
             size = _number(row.get("bytes") or "0", "bytes", where)
             if count < 1 or count != int(count):
                 raise ValueError(f"{where}: recipients must be a whole number of at least 1, got {row['recipients']!r}")
+            if count > MOST or size > MOST * MOST:
+                raise ValueError(f"{where}: recipients or bytes beyond belief, got {count:g} and {size:g}")
             if size < 0 or size != int(size):
                 raise ValueError(f"{where}: bytes must be a whole number of at least 0, got {row['bytes']!r}")
             if not LOCAL_PART.fullmatch(row["sender"] or ""):
@@ -502,14 +539,12 @@ def _number(text: str | None, column: str, where: str) -> float:
 
 def _time_of(text: str | None, day: Day, where: str) -> float:
     try:
-        return day.at(dt.time.fromisoformat(text or ""))
+        return day.at(time_of_day(text or ""))
     except ValueError:
         raise ValueError(f"{where}: time must look like '09:30' or '09:30:15', got {text!r}") from None
 
 
-def _replay(
-    trace: Trace, day: Day, names: Sequence[str], rng: np.random.Generator, default_bytes: int
-) -> Arrivals:
+def _replay(trace: Trace, day: Day, names: Sequence[str], rng: np.random.Generator, default_bytes: int) -> Arrivals:
     """Give each sender its own rows, or those of a name drawn with replacement."""
     at, row_names, recipients, sizes = trace.rows(day)
     rows_of: dict[str, list[int]] = {name: [] for name in names}

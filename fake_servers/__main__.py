@@ -1,0 +1,314 @@
+"""``python -m fake_servers PROVIDER…``: run fakes until SIGTERM or SIGINT (`sendlab serve` becomes this process)."""
+
+import argparse
+import asyncio
+import datetime as dt
+import gc
+import json
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fake_servers import accounts, tls
+from fake_servers.clock import Clock, VirtualClock, WallClock
+from fake_servers.control import Control, listen
+from fake_servers.ledger import Ledger
+from fake_servers.server import Connection, Fake, Listener, Shared
+from simlib.provider import Provider
+from simlib.receiver import Account
+
+if TYPE_CHECKING:
+    from simlib.scenario import Scenario
+
+BACKLOG: Final = 1024
+PORTS: Final = 65535
+KEYS: Final = {"sparkpost": ("smtp_injection",)}  # users that are no mailboxes (DESIGN §7)
+
+Accounts = Callable[[], Mapping[str, Account]]
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; return 0, or 2 for bad input (one line on stderr says what)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        providers, start, makers = _chosen(options)
+        clock = _clock(options)
+        shared = Shared(clock, Ledger(options.ledger), start)
+        fakes = [Fake(provider, maker, shared) for provider, maker in zip(providers, makers, strict=True)]
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(options, fakes))
+    except ValueError as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sendlab serve",
+        description="Runs fake SMTP servers that answer as the provider does, and prints one JSON line per listener "
+        "when they are ready. Open the control port in a browser to watch.",
+        epilog="example: sendlab serve office365 --port 2525 --clock virtual",
+    )
+    add = parser.add_argument
+    add("providers", metavar="PROVIDER", nargs="*", help="whom to be (see `sendlab providers`)")
+    add("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    add(
+        "--port",
+        type=_port,
+        default=2525,
+        metavar="N",
+        help="the first provider's port, N + 1 the next; 0 picks (2525)",
+    )
+    add("--tls-port", type=_port, metavar="N", help="also listen here with TLS from the start")
+    add("--control-port", type=_port, default=8025, metavar="N", help="HTTP on 127.0.0.1: page, metrics, tokens (8025)")
+    add("--dns-port", metavar="N", help="not built yet")
+    add("--clock", choices=("wall", "virtual"), default="wall", help="virtual: it is moved by POST /clock (wall)")
+    add("--start", type=_start, metavar="HH:MM", help="what the provider's clock shows at second 0")
+    add("--time-scale", type=_scale, default=1.0, metavar="X", help="provider's seconds in a second (1)")
+    add("--ca", type=Path, metavar="FILE", help="write the certificate of the authority here, for clients to trust")
+    add("--accounts", type=Path, metavar="FILE", help="who may log in (everybody at a reserved domain)")
+    add("--ledger", type=Path, metavar="FILE", help="append outcomes here, as JSON Lines")
+    add(
+        "--reading", type=_reading, action="append", default=[], metavar="LIMIT=NAME", help="another reading of a limit"
+    )
+    add("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the newest fact's)")
+    add("--faults", metavar="FILE", help="not built yet")
+    add("--seed", type=int, default=1, metavar="N", help="of what is random: nothing, without faults")
+    add("--scenario", type=Path, metavar="FILE", help="providers, limits, readings, start and accounts of a scenario")
+    return parser
+
+
+# Options
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= PORTS):
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {PORTS}, got {text!r}")
+    return int(text)
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return scale
+
+
+def _start(text: str) -> dt.time | dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(text) if "T" in text else dt.time.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time like '08:00', got {text!r}") from None
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a date like '2026-12-01', got {text!r}") from None
+
+
+def _reading(text: str) -> tuple[str, str]:
+    limit, equals, name = text.partition("=")
+    if not equals or "/" not in limit or not name:
+        raise argparse.ArgumentTypeError(f"must look like 'office365/messages-per-minute=reject', got {text!r}")
+    return limit, name
+
+
+def _clock(options: argparse.Namespace) -> Clock:
+    if options.clock == "wall":
+        return WallClock(options.time_scale)
+    if options.time_scale != 1.0:
+        raise ValueError(f"--time-scale hurries the wall's clock; a virtual one is moved, got {options.time_scale:g}")
+    return VirtualClock()
+
+
+# Whom to be
+
+
+def _chosen(options: argparse.Namespace) -> tuple[list[Provider], dt.datetime, list[Accounts]]:
+    """Return the providers as they are on the date, what their clock shows at second 0, and their accounts."""
+    for name in ("dns_port", "faults"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is not built yet")
+    scenario = _scenario(options.scenario) if options.scenario else None
+    names = options.providers or ([] if scenario is None else _names(scenario))
+    if not names:
+        raise ValueError("PROVIDER is missing: name one (see `sendlab providers`), or a --scenario")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"PROVIDER given twice: {twice!r}")
+    makers: list[Accounts]
+    if scenario is not None:
+        providers, start = _of_scenario(scenario, names, options)
+        makers = [partial(_accounts_of, scenario, name, options.as_of) for name in names]
+    else:
+        providers, start = _by_name(names, options)
+        makers = [partial(accounts.Anybody, *KEYS.get(name, ())) for name in names]
+    if options.accounts is not None:
+        accounts.from_file(options.accounts)
+        makers = [partial(accounts.from_file, options.accounts)] * len(names)
+    for provider in providers:
+        if provider.transport != "smtp":
+            raise ValueError(
+                f"{provider.name} speaks {provider.transport.upper()}, not SMTP: name the others to serve them"
+            )
+    return _read_as(providers, options.reading), start, makers
+
+
+def _by_name(names: Sequence[str], options: argparse.Namespace) -> tuple[list[Provider], dt.datetime]:
+    raw = [Provider.load(name) for name in names]
+    start = options.start
+    date = options.as_of or (start.date() if isinstance(start, dt.datetime) else max(one.newest for one in raw))
+    return [provider.on(date) for provider in raw], _moment(start or dt.time(), date)
+
+
+def _moment(start: dt.time | dt.datetime, date: dt.date) -> dt.datetime:
+    moment = start if isinstance(start, dt.datetime) else dt.datetime.combine(date, start)
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _scenario(path: Path) -> "Scenario":
+    from simlib.scenario import Scenario  # numpy, 0.3 s: only for those who bring a scenario
+
+    return Scenario.load(path)
+
+
+def _names(scenario: "Scenario") -> list[str]:
+    channels = [channel for alternative in scenario.alternatives.values() for channel in alternative.channels]
+    return list(dict.fromkeys(name for channel in channels for name in channel.to))
+
+
+def _of_scenario(
+    scenario: "Scenario", names: Sequence[str], options: argparse.Namespace
+) -> tuple[list[Provider], dt.datetime]:
+    known = _names(scenario)
+    unknown = next((name for name in names if name not in known), None)
+    if unknown:
+        raise ValueError(f"{options.scenario}: no channel goes to {unknown!r} (there are: {', '.join(known)})")
+    start = scenario.zero
+    if options.start is not None:
+        start = _moment(options.start, scenario.date)
+        if start.tzinfo is dt.UTC:
+            start = start.replace(tzinfo=scenario.zero.tzinfo)
+    return [scenario.provider(name, options.as_of) for name in names], start
+
+
+def _accounts_of(scenario: "Scenario", name: str, as_of: dt.date | None) -> Mapping[str, Account]:
+    found: dict[str, Account] = {}
+    for alternative in scenario.alternatives:
+        receivers = scenario.receivers(scenario.lanes(alternative, as_of))
+        if name in receivers:
+            found |= receivers[name].accounts
+    return found
+
+
+def _read_as(providers: Sequence[Provider], readings: Sequence[tuple[str, str]]) -> list[Provider]:
+    names = [provider.name for provider in providers]
+    for limit, _ in readings:
+        if limit.partition("/")[0] not in names:
+            raise ValueError(f"--reading must be of a provider that is served ({', '.join(names)}), got {limit!r}")
+    return [
+        provider.read_as({limit: name for limit, name in readings if limit.startswith(f"{provider.name}/")})
+        for provider in providers
+    ]
+
+
+# Serving
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(options: argparse.Namespace, fakes: Sequence[Fake]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, stop.set)
+    shared = fakes[0].shared
+    shared.context = loop.create_future()
+    hosts = ["localhost", "127.0.0.1", "::1", options.host, *(host for fake in fakes for host in fake.provider.hosts)]
+    if options.ca is not None or options.tls_port is not None:
+        shared.context.set_result(tls.context(hosts, options.ca))
+    control = Control(fakes)
+    servers: list[asyncio.Server] = []
+    try:
+        for number, fake in enumerate(fakes):
+            servers.append(await _listen(fake, options.host, options.port and options.port + number))
+            if options.tls_port is not None:
+                port = options.tls_port and options.tls_port + number
+                servers.append(await _listen(fake, options.host, port, shared.context.result()))
+        where = "127.0.0.1", options.control_port
+        servers.append(await _bind("--control-port", listen(control, *where), *where))
+        shared.clock.reset()
+        gc.freeze()  # what is here now stays; the collector need not look at it again
+        _announce(fakes, servers[-1].sockets[0].getsockname()[1])
+        if not shared.context.done():
+            # on the side, since it takes a while: whoever says STARTTLS earlier waits for it
+            shared.context.set_result(await asyncio.to_thread(tls.context, hosts))
+        await stop.wait()
+    finally:
+        for server in servers:
+            server.close()
+        control.close()
+        for fake in fakes:
+            fake.reset()
+        await asyncio.sleep(0)  # lets the last words leave
+        shared.ledger.close()
+
+
+async def _listen(fake: Fake, host: str, port: int, context: ssl.SSLContext | None = None) -> asyncio.Server:
+    """Let asyncio itself bind: only then it sets TCP_NODELAY on what it accepts."""
+    factory = partial(Connection, fake, context is not None)
+    opening = asyncio.get_running_loop().create_server(factory, host, port, ssl=context, backlog=BACKLOG)
+    server = await _bind("--port" if context is None else "--tls-port", opening, host, port)
+    fake.listeners.append(Listener(host, server.sockets[0].getsockname()[1], context is not None))
+    return server
+
+
+async def _bind(option: str, opening: Coroutine[Any, Any, asyncio.Server], host: str, port: int) -> asyncio.Server:
+    try:
+        return await opening
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if number and number > 0 else str(error)
+        raise ValueError(f"{option}: can't listen on {host} port {port}: {why}") from None
+
+
+def _announce(fakes: Sequence[Fake], control: int) -> None:
+    """Print one JSON line per listener."""
+    for fake in fakes:
+        for listener in fake.listeners:
+            line = {"provider": fake.provider.name, "host": listener.host, "port": listener.port, "tls": listener.tls}
+            print(json.dumps({**line, "control": control}))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Imports go one way (DESIGN §3), wherever in a file they stand, and the light modules stay light.
+
+This is read from the sources, so an import within a function or for the type checker counts as any other.
+"""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import simlib
+
+ROOT = Path(simlib.__file__).parents[1]
+HEAVY = ("simpy", "numpy", "pandas", "scipy", "matplotlib")
+
+# What a module may import of ours. A new module has to find its place here.
+MAY_IMPORT = {
+    "facts": (),
+    "theory": (),
+    "plot": (),
+    "provider": ("facts",),
+    "windows": ("provider",),
+    "receiver": ("provider", "windows"),
+    "reputation": ("facts", "provider"),
+    "sender": ("facts",),
+    "tool": ("facts", "sender"),
+    "pacing": ("provider", "sender"),
+    "workload": ("facts",),
+    "channel": ("facts", "provider", "receiver", "sender", "windows", "workload"),
+    "scenario": ("channel", "facts", "provider", "receiver", "sender", "tool", "workload"),
+    "experiment": ("channel", "receiver", "scenario", "windows", "workload"),
+    "sizing": ("experiment", "scenario"),
+    "report": ("experiment", "plot", "sizing"),
+    "cli": ("experiment", "plot", "provider", "report", "scenario", "sizing"),
+    "__main__": ("cli",),
+    "__init__": (),
+}
+NEVER = {
+    "simlib": {"aiosmtpd", "locust", "fake_servers", "loadtests"},
+    "fake_servers": {"simpy", "pandas", "locust", "loadtests"},
+    "loadtests": {"simpy", "pandas", "aiosmtpd", "fake_servers"},
+}
+NEIGHBOURS = {
+    "fake_servers": {"facts", "provider", "windows", "receiver"},
+    "loadtests": {"sender"},
+}
+# `serve --scenario` takes providers, readings and accounts from a scenario: only who brings one loads the simulator.
+EXCEPTIONS = {("fake_servers/__main__.py", "scenario")}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(source: str) -> Iterator[str]:
+    """Yield the dotted name of everything that a source imports; `from a import b` is ``a.b``."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name their package"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield ast.unparse(node.args[0]).strip("'\"")
+
+
+def of_ours(source: str) -> set[str]:
+    """Return which modules of simlib a source imports; a name that simlib itself gives is that of its home."""
+    names = [name.split(".") for name in imported(source) if name.split(".")[0] == "simlib"]
+    steps = {name[1] if len(name) > 1 else "" for name in names}
+    homes = vars(simlib)["_HOMES"]
+    return {homes.get(step, step) for step in steps} - {"", "__version__"}
+
+
+def test_imports_are_seen_wherever_they_stand() -> None:
+    source = """
+import simlib.channel
+from simlib import Scenario, plot
+from simlib.facts import check
+if TYPE_CHECKING:
+    import pandas as pd
+def later():
+    from simlib.cli import main
+    importlib.import_module("locust")
+"""
+    assert of_ours(source) == {"channel", "scenario", "plot", "facts", "cli"}
+    assert {name.split(".")[0] for name in imported(source)} == {"simlib", "pandas", "locust"}
+
+
+@pytest.mark.parametrize("path", sources("simlib"), ids=lambda path: path.stem)
+def test_simlib_imports_one_way(path: Path) -> None:
+    assert path.stem in MAY_IMPORT, "a new module: which ones may it import?"
+    if path.stem != "__init__":  # it looks its names up when they are first used
+        assert of_ours(path.read_text(encoding="utf-8")) - set(MAY_IMPORT[path.stem]) == set()
+
+
+def test_the_way_has_no_circle() -> None:
+    done: list[str] = []
+    while len(done) < len(MAY_IMPORT):
+        ready = [name for name, others in MAY_IMPORT.items() if name not in done and set(others) <= set(done)]
+        assert ready, f"in a circle: {set(MAY_IMPORT) - set(done)}"
+        done += ready
+
+
+@pytest.mark.parametrize("package", sorted(NEVER))
+def test_the_neighbours_stay_apart(package: str) -> None:
+    wrong = [
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in sources(package)
+        for name in imported(path.read_text(encoding="utf-8"))
+        if name.split(".")[0] in NEVER[package]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", sorted(NEIGHBOURS))
+def test_the_neighbours_use_only_the_floor_they_share(package: str) -> None:
+    used = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in sources(package)
+        for name in of_ours(path.read_text(encoding="utf-8"))
+    }
+    assert {(path, name) for path, name in used if name not in NEIGHBOURS[package]} - EXCEPTIONS == set()
+
+
+def loaded(statements: str) -> set[str]:
+    """Return the top-level modules in a fresh process after some statements."""
+    shown = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{statements}\n{shown}"], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    return set(ran.stderr.split())
+
+
+LIGHT = ["simlib", "simlib.facts", "simlib.provider", "simlib.receiver", "simlib.sender", "simlib.tool", "simlib.cli"]
+
+
+@pytest.mark.parametrize(
+    "module", [*LIGHT, *("fake_servers." + path.stem for path in sources("fake_servers") if path.stem != "__init__")]
+)
+def test_the_light_modules_load_nothing_heavy(module: str) -> None:
+    found = loaded(f"import {module}")
+    assert module.partition(".")[0] in found
+    assert found & {*HEAVY, "locust", "IPython"} == set()
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    """`sendlab --help` starts fast since nothing is imported for it: no library, and no module of ours but the CLI."""
+    found = loaded(
+        "import sys\nfrom simlib.cli import main\n"
+        "for words in (['--help'], ['compare', '--help'], ['providers', '--help'], []):\n"
+        "    try: main(words)\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        "assert [n for n in sys.modules if n.startswith('simlib')] == ['simlib', 'simlib.cli'], sys.modules"
+    )
+    assert found & {*HEAVY, "pydantic", "tqdm", "joblib", "pyarrow", "locust", "aiosmtpd", "jupyterlab"} == set()
+
+
+@pytest.mark.parametrize("name", simlib.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    home = importlib.import_module(f"simlib.{vars(simlib)['_HOMES'][name]}")
+    assert getattr(simlib, name) is (home if home.__name__ == f"simlib.{name}" else getattr(home, name))
+    assert name in dir(simlib)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'simlib' has no attribute 'nothing'"):
+        _ = simlib.nothing

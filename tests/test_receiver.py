@@ -1,0 +1,1286 @@
+"""The provider's side of SMTP: commands with times in, replies out.
+
+First what each kind of limit does, with inline providers; then credentials; then every published amount of every
+provider, tripped exactly; then properties: no sequence of commands raises, and nothing taken is lost.
+"""
+
+import datetime as dt
+import tomllib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simlib.provider import Limit, Provider, Reply, names, parse
+from simlib.receiver import TOKEN_LIFETIME, Account, Receiver, Session
+from simlib.windows import InUse, SlidingWindow
+
+DAY, HOUR = 86_400.0, 3_600.0
+ME, OTHER = "rep01@us.example", "rep02@us.example"
+SOURCE = {"source": "https://facts.example", "as_of": dt.date(2026, 1, 1), "grade": "A"}
+HEADER = {"name": "mx", "title": "inline", "role": "submission", "credential": "account", "auth": ["LOGIN", "XOAUTH2"]}
+
+
+def provider(*limits: dict[str, Any], replies: tuple[dict[str, Any], ...] = (), **header: Any) -> Provider:
+    """Return an inline provider; a limit is on messages per account, refused at EOD with a 4yz, if it doesn't say."""
+    each = {"count": "messages", "per": "account", "on_excess": "defer", "at": "EOD", **SOURCE}
+    return parse(
+        {
+            **HEADER,
+            "limits": [{**each, **limit} for limit in limits],
+            "replies": [{**SOURCE, **reply} for reply in replies],
+            **header,
+        },
+        "mx.toml",
+    )
+
+
+def accounts(*users: str) -> dict[str, Account]:
+    return {
+        user: Account(user, refresh_token=f"refresh {user}", domains=frozenset([user.rpartition("@")[2]]))
+        for user in users
+    }
+
+
+def receiver_of(facts: Provider, start: dt.datetime | None = None) -> Receiver:
+    return Receiver(facts, accounts(ME, OTHER, "us.example", "eu.example"), start)
+
+
+def talk(receiver: Receiver, *lines: str) -> list[str]:
+    """Feed `time session command [argument]` and list the replies: code, which limit spoke, how long it held.
+
+    `connect` says EHLO too, `login` takes the account (rep01's by default), `mail` the sender (the account by
+    default), `rcpt` the recipient, `dot` the size, and `send` is a whole transaction with so many recipients: its
+    reply is the first refusal, after which it says RSET, or the one to the dot.
+    """
+    sessions: dict[str, Session] = {}
+    replies = []
+    for line in lines:
+        time, name, command, *rest = line.split()
+        now, argument = float(time), rest[0] if rest else ""
+        if command == "connect":
+            sessions[name], reply = receiver.connect(argument or "127.0.0.1", now)
+            if reply.code < 400:
+                reply = receiver.ehlo(sessions[name], now)
+        else:
+            reply = say(receiver, sessions[name], now, command, argument)
+        held = f" held {reply.held:g}" if reply.held else ""
+        replies.append(f"{reply.code}{' ' if reply.limit else ''}{reply.limit.removeprefix('mx/')}{held}")
+    return replies
+
+
+def say(receiver: Receiver, session: Session, now: float, command: str, argument: str) -> Reply:
+    mail_from = session.account if "@" in session.account else ME
+    user, _, password = (argument or ME).partition("/")
+    match command:
+        case "ehlo":
+            reply = receiver.ehlo(session, now)
+        case "tls":
+            reply = receiver.starttls(session, now)
+        case "login":
+            reply = receiver.auth(session, user, password or "password", now)
+        case "mail":
+            reply = receiver.mail(session, argument or mail_from, now)
+        case "rcpt":
+            reply = receiver.rcpt(session, argument or "you@there.example", now)
+        case "data":
+            reply = receiver.data(session, now)
+        case "dot":
+            reply = receiver.end_of_data(session, int(argument or 1000), now)
+        case "send":
+            reply = transaction(receiver, session, now, mail_from, int(argument or 1))
+        case "rset":
+            reply = receiver.rset(session, now)
+        case "quit":
+            reply = receiver.quit(session, now)
+        case _:
+            assert command == "drop"
+            receiver.disconnect(session, now)
+            reply = Reply(0, "", "", "EOD")
+    return reply
+
+
+def transaction(receiver: Receiver, session: Session, now: float, mail_from: str = ME, recipients: int = 1) -> Reply:
+    reply = receiver.mail(session, mail_from, now)
+    for number in range(recipients):
+        if reply.code < 400:
+            reply = receiver.rcpt(session, f"you{number}@there.example", now)
+    if reply.code < 400:
+        reply = receiver.data(session, now)
+    if reply.code < 400:
+        return receiver.end_of_data(session, 1000, now)
+    receiver.rset(session, now)
+    return reply
+
+
+def logged_in(receiver: Receiver, user: str = ME, now: float = 0.0) -> Session:
+    session, _ = receiver.connect("127.0.0.1", now)
+    receiver.ehlo(session, now)
+    if receiver.provider.tls == "required":
+        receiver.starttls(session, now)
+        receiver.ehlo(session, now)
+    if receiver.provider.role == "submission" and receiver.provider.auth:
+        assert receiver.auth(session, user, "password", now).code == 235
+    return session
+
+
+# Windows
+
+
+def test_a_sliding_window_is_half_open() -> None:
+    receiver = receiver_of(provider({"id": "minute", "limit": "2/min", "window": "sliding"}))
+    assert talk(
+        receiver,
+        "0 a connect",
+        "0 a login",
+        "0 a send",
+        "10 a send",
+        "59.9 a send",
+        "60 a send",
+        "60 a send",
+        "70 a send",
+    ) == ["250", "235", "250", "250", "451 minute", "250", "451 minute", "250"]
+
+
+def test_a_fixed_window_of_the_clock_follows_the_providers_clock() -> None:
+    facts = provider({"id": "hour", "limit": "1/h", "window": "fixed", "anchor": "clock"})
+    receiver = receiver_of(facts, dt.datetime(2026, 12, 1, 8, 30))
+    assert talk(receiver, "0 a connect", "0 a login", "0 a send", "1799 a send", "1800 a send", "5399 a send") == [
+        "250",
+        "235",
+        "250",
+        "451 hour",
+        "250",
+        "451 hour",
+    ]
+
+
+def test_a_utc_day_follows_utc_whatever_the_providers_clock_shows() -> None:
+    facts = provider({"id": "day", "limit": "1/d", "window": "fixed", "anchor": "utc_day"})
+    start = dt.datetime(2026, 12, 1, 8, tzinfo=dt.timezone(dt.timedelta(hours=9)))  # 23:00 UTC
+    assert talk(receiver_of(facts, start), "0 a connect", "0 a login", "0 a send", "3599 a send", "3600 a send") == [
+        "250",
+        "235",
+        "250",
+        "451 day",
+        "250",
+    ]
+
+
+def test_a_window_of_the_first_event_starts_with_it() -> None:
+    facts = provider({"id": "minute", "limit": "2/min", "window": "fixed", "anchor": "first_event"})
+    assert talk(
+        receiver_of(facts),
+        "0 a connect",
+        "0 a login",
+        "50 a send",
+        "109 a send",
+        "109 a send",
+        "110 a send",
+        "110 a send",
+        "169 a send",
+        "170 a send",
+    ) == ["250", "235", "250", "250", "451 minute", "250", "250", "451 minute", "250"]
+
+
+def test_a_token_bucket_lets_a_burst_through_and_then_a_trickle() -> None:
+    facts = provider({"id": "bucket", "limit": "30/min", "window": "token_bucket", "burst": 3})
+    assert talk(
+        receiver_of(facts),
+        "0 a connect",
+        "0 a login",
+        "0 a send",
+        "0 a send",
+        "0 a send",
+        "1.9 a send",
+        "2 a send",
+        "3 a send",
+        "4 a send",
+    ) == ["250", "235", "250", "250", "250", "451 bucket", "250", "451 bucket", "250"]
+
+
+# What counts
+
+
+@pytest.mark.parametrize(("counts", "last"), [("accepted", "250"), ("attempts", "451 minute")])
+def test_a_refused_try_uses_the_quota_up_exactly_where_attempts_count(counts: str, last: str) -> None:
+    facts = provider({"id": "minute", "limit": "1/min", "window": "sliding", "counts": counts})
+    lines = ["0 a connect", "0 a login", "0 a send", "30 a send", "60 a send"]
+    assert talk(receiver_of(facts), *lines) == ["250", "235", "250", "451 minute", last]
+
+
+def test_attempts_count_though_another_limit_refuses() -> None:
+    facts = provider(
+        {"id": "size", "count": "bytes", "per": "message", "limit": 1000, "on_excess": "reject"},
+        {"id": "minute", "limit": "1/min", "window": "sliding", "counts": "attempts"},
+    )
+    assert talk(
+        receiver_of(facts), "0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a data", "0 a dot 1001", "1 a send"
+    ) == ["250", "235", "250", "250", "354", "550 size", "451 minute"]
+
+
+@pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA", "EOD"])
+@pytest.mark.parametrize("count", ["messages", "recipients", "unique_recipients", "external_recipients"])
+def test_messages_count_once_and_recipients_each_at_whatever_stage(count: str, at: str) -> None:
+    """Two messages to two recipients each: four recipients, two messages. The next one is refused at its stage."""
+    amount = 2 if count == "messages" else 4
+    receiver = receiver_of(provider({"id": "q", "count": count, "limit": f"{amount}/h", "window": "sliding", "at": at}))
+    session = logged_in(receiver)
+    assert [transaction(receiver, session, 0, recipients=2).code for _ in range(2)] == [250, 250]
+    refused = transaction(receiver, session, 0)
+    # before RCPT nobody knows how many recipients there will be: it is tested there, and taken after the dot
+    assert (refused.code, refused.stage, refused.limit) == (451, at, "mx/q")
+
+
+def test_a_message_counts_once_though_each_of_its_recipients_is_answered() -> None:
+    receiver = receiver_of(provider({"id": "q", "limit": "1/min", "window": "sliding", "at": "RCPT"}))
+    assert talk(
+        receiver,
+        *("0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a rcpt", "0 a rcpt", "0 a data", "0 a dot"),
+        *("0 a mail", "0 a rcpt", "0 a rcpt"),
+    )[-5:] == ["354", "250", "250", "451 q", "451 q"]
+
+
+def test_recipients_at_rcpt_are_counted_one_by_one() -> None:
+    facts = provider({"id": "q", "count": "recipients", "limit": "3/min", "window": "sliding", "at": "RCPT"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a rcpt", "0 a rcpt", "0 a rcpt"),
+        *("0 a data", "0 a dot", "59 a send", "60 a send 3"),
+    )[2:] == ["250", "250", "250", "250", "451 q", "354", "250", "451 q", "250"]
+
+
+def test_bytes_count_after_the_dot_where_their_number_is_known() -> None:
+    for at in ("MAIL", "DATA", "EOD"):
+        receiver = receiver_of(
+            provider({"id": "q", "count": "bytes", "limit": "2000/min", "window": "sliding", "at": at})
+        )
+        session = logged_in(receiver)
+        replies = [transaction(receiver, session, now) for now in (0, 0, 0, 60)]
+        assert [(reply.code, reply.limit) for reply in replies] == [(250, ""), (250, ""), (451, "mx/q"), (250, "")]
+
+
+@pytest.mark.parametrize("per", ["account", "sender", "domain", "ip", "tenant", "session"])
+def test_each_has_its_own_quota_exactly_where_the_limit_counts_by_it(per: str) -> None:
+    """Two accounts of one tenant over one session each, from different addresses; same domain, different senders."""
+    receiver = receiver_of(provider({"id": "q", "per": per, "limit": "1/h", "window": "sliding"}))
+    replies = talk(
+        receiver,
+        *("0 a connect 127.0.0.1", "0 a login rep01@us.example", "0 a send"),
+        *("0 b connect 127.0.0.2", "0 b login rep02@us.example", "0 b send"),
+    )
+    assert replies[-1] == ("451 q" if per in ("domain", "tenant") else "250")
+
+
+def test_a_recipients_domain_has_its_own_quota() -> None:
+    receiver = receiver_of(provider({"id": "q", "per": "recipient_domain", "limit": "1/h", "window": "sliding"}))
+    send = ["0 a mail", "0 a rcpt x@{}", "0 a data", "0 a dot"]
+    lines = [line.format(domain) for domain in ("a.example", "A.example", "b.example") for line in send]
+    assert talk(receiver, "0 a connect", "0 a login", *lines)[5::4] == ["250", "451 q", "250"]
+
+
+def test_domains_are_the_same_in_any_case() -> None:
+    receiver = receiver_of(provider({"id": "q", "per": "domain", "limit": "1/h", "window": "sliding"}))
+    session = logged_in(receiver)
+    assert [transaction(receiver, session, 0, mail_from).code for mail_from in (ME, ME.upper())] == [250, 451]
+
+
+# What is given back
+
+
+@pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA"])
+@pytest.mark.parametrize("end", ["rset", "ehlo", "drop", "quit", "refused"])
+@pytest.mark.parametrize("counts", ["accepted", "attempts"])
+def test_what_a_transaction_took_is_given_back_if_it_is_not_accepted(at: str, end: str, counts: str) -> None:
+    facts = provider(
+        {"id": "q", "limit": "1/h", "window": "sliding", "at": at, "counts": counts},
+        {"id": "size", "count": "bytes", "per": "message", "limit": 1000, "on_excess": "reject"},
+    )
+    ending = "0 a dot 1001" if end == "refused" else f"0 a {end}"
+    replies = talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a data", ending),
+        *("0 b connect", "0 b login", "0 b send", "0 b send"),
+    )
+    assert replies[-2:] == (["250", "451 q"] if counts == "accepted" else ["451 q", "451 q"])
+
+
+def test_recipients_are_given_back_one_by_one() -> None:
+    facts = provider({"id": "q", "count": "recipients", "limit": "3/h", "window": "sliding", "at": "RCPT"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a rcpt", "0 a rset", "0 a send 3", "0 a send"),
+    )[-2:] == ["250", "451 q"]
+
+
+def test_what_was_accepted_stays_taken_though_the_session_ends_badly() -> None:
+    facts = provider({"id": "q", "limit": "1/h", "window": "sliding", "at": "MAIL"})
+    lines = ["0 a connect", "0 a login", "0 a send", "0 a rset", "0 a drop", "0 b connect", "0 b login", "0 b send"]
+    assert talk(receiver_of(facts), *lines)[-1] == "451 q"
+
+
+# Several limits
+
+
+def test_limits_of_a_stage_are_checked_together_then_taken_together() -> None:
+    """The first has room and the second refuses: then the first has taken nothing either."""
+    facts = provider(
+        {"id": "recipients", "count": "recipients", "limit": "10/h", "window": "sliding"},
+        {"id": "messages", "limit": "1/min", "window": "sliding", "on_excess": "reject"},
+    )
+    assert talk(
+        receiver_of(facts), "0 a connect", "0 a login", "0 a send 1", "0 a send 9", "60 a send 9", "120 a send"
+    )[2:] == ["250", "550 messages", "250", "451 recipients"]
+
+
+def test_the_limit_that_stands_first_in_the_file_speaks_first() -> None:
+    limits = [{"id": name, "limit": "1/h", "window": "sliding"} for name in ("first", "second")]
+    for order in (limits, limits[::-1]):
+        assert (
+            talk(receiver_of(provider(*order)), "0 a connect", "0 a login", "0 a send", "0 a send")[-1]
+            == f"451 {order[0]['id']}"
+        )
+
+
+HOLD = {"window": "sliding", "on_excess": "hold_reply"}
+
+
+def test_refusals_come_before_holds_and_what_is_refused_holds_nobody_up() -> None:
+    facts = provider(
+        {"id": "minute", "limit": "1/min", **HOLD},
+        {"id": "hour", "limit": "3/h", "window": "sliding", "on_excess": "reject"},
+    )
+    receiver = receiver_of(facts)
+    assert talk(receiver, "0 a connect", "0 a login", *["0 a send"] * 4, "3600 a send")[2:] == [
+        "250",
+        "250 minute held 60",
+        "250 minute held 120",
+        "550 hour",
+        "250",
+    ]
+
+
+def test_of_several_holds_the_longest_counts() -> None:
+    facts = provider({"id": "minute", "limit": "1/min", **HOLD}, {"id": "five", "limit": "2/5min", **HOLD})
+    assert talk(receiver_of(facts), "0 a connect", "0 a login", *["0 a send"] * 4)[2:] == [
+        "250",
+        "250 minute held 60",
+        "250 five held 300",
+        "250 minute held 360",
+    ]
+
+
+def test_what_is_held_takes_its_place_when_it_is_let_through() -> None:
+    """One a minute: the second leaves at 60 and counts from there, so a third at 61 waits until 120."""
+    facts = provider({"id": "minute", "limit": "1/min", **HOLD})
+    assert talk(receiver_of(facts), "0 a connect", "0 a login", "0 a send", "1 a send", "61 a send", "180 a send")[
+        2:
+    ] == ["250", "250 minute held 59", "250 minute held 59", "250"]
+
+
+def test_what_never_fits_is_not_held_but_refused() -> None:
+    facts = provider({"id": "minute", "count": "recipients", "limit": "2/min", **HOLD})
+    assert talk(receiver_of(facts), "0 a connect", "0 a login", "0 a send 3", "0 a send 2")[2:] == ["451 minute", "250"]
+
+
+def test_microsofts_eighty_at_once_leave_in_three_minutes() -> None:
+    """30 now, 30 after 60 s, 20 after 120 s, whether minutes slide or follow the clock."""
+    raw = Provider.load("office365").on(dt.date(2026, 6, 1)).set({"transactions": "off"})
+    for facts in (raw, raw.read_as({"messages-per-minute": "clock"})):
+        receiver = receiver_of(facts, dt.datetime(2026, 6, 1, 9))
+        session = logged_in(receiver)
+        replies = [transaction(receiver, session, 0.0) for _ in range(80)]
+        assert Counter(reply.held for reply in replies) == {0.0: 30, 60.0: 30, 120.0: 20}
+        assert [reply.held for reply in replies] == sorted(reply.held for reply in replies)
+        assert {(reply.code, reply.delay - reply.held) for reply in replies} == {(250, 0.0)}
+
+
+@pytest.mark.parametrize(("on_excess", "delay"), [("hold_reply", 60.0), ("accept_late", 0.0)])
+def test_a_hold_delays_the_reply_exactly_where_it_is_not_accepted_late(on_excess: str, delay: float) -> None:
+    facts = provider(
+        {"id": "transactions", "count": "transactions", "limit": 1, "at": "MAIL"},
+        {"id": "minute", "limit": "1/min", "window": "sliding", "on_excess": on_excess},
+    )
+    receiver = receiver_of(facts)
+    first, second = logged_in(receiver), logged_in(receiver)
+    assert transaction(receiver, first, 0).held == 0
+    late = transaction(receiver, first, 0)
+    assert (late.code, late.limit, late.held, late.delay) == (250, "mx/minute", 60.0, delay)
+    # its transaction lasts until the reply leaves
+    assert (receiver.mail(second, ME, 59).limit == "mx/transactions") == (delay > 0)
+    receiver.rset(second, 59)
+    assert receiver.mail(second, ME, 60).code == 250
+
+
+def test_a_client_that_goes_away_during_a_hold_changes_nothing_for_those_behind_it() -> None:
+    facts = provider({"id": "minute", "limit": "1/min", **HOLD})
+    assert (
+        talk(
+            receiver_of(facts),
+            *("0 a connect", "0 a login", "0 a send", "0 a send", "10 a drop"),
+            *("20 b connect", "20 b login", "20 b send"),
+        )[-1]
+        == "250 minute held 100"
+    )
+
+
+def test_after_the_first_excess_nothing_passes_until_the_penalty_is_over() -> None:
+    facts = provider({"id": "q", "limit": "2/min", "window": "sliding", "at": "MAIL", "penalty": "1h"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a send", "0 a send", "10 a send", "70 a send", "3609 a send"),
+        *("3610 a send", "3610 a send", "3610 a send", "7209 a send", "7210 a send"),
+    )[2:] == ["250", "250", "451 q", "451 q", "451 q", "250", "250", "451 q", "451 q", "250"]
+
+
+def test_a_penalty_is_the_accounts_own() -> None:
+    facts = provider({"id": "q", "limit": "1/min", "window": "sliding", "penalty": "1h"})
+    receiver = receiver_of(facts)
+    first, second = logged_in(receiver, ME), logged_in(receiver, OTHER)
+    assert [transaction(receiver, first, now).code for now in (0, 0, 60)] == [250, 451, 451]
+    assert transaction(receiver, second, 60, OTHER).code == 250
+
+
+# What lasts
+
+
+def test_connections_count_from_connect_to_close() -> None:
+    facts = provider(
+        {"id": "c", "count": "connections", "per": "ip", "limit": 2, "on_excess": "close", "at": "CONNECT"}
+    )
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 b connect", "0 c connect", "0 d connect 127.0.0.2"),
+        *("1 a quit", "1 c connect", "1 d connect", "2 b drop", "2 e connect"),
+    ) == ["250", "250", "421 c", "250", "221", "250", "421 c", "0", "250"]
+
+
+def test_connections_of_an_account_count_from_its_login() -> None:
+    facts = provider({"id": "c", "count": "connections", "limit": 1, "at": "AUTH"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 b connect", "0 a login", "0 b login", "0 b login rep02@us.example"),
+        *("1 a quit", "1 c connect", "1 c login"),
+    ) == ["250", "250", "235", "451 c", "235", "221", "250", "235"]
+
+
+def test_a_login_that_fails_occupies_nothing() -> None:
+    facts = provider({"id": "c", "count": "connections", "limit": 1, "at": "AUTH"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", f"0 a login {ME}/wrong", f"0 a login {ME}/wrong", "0 b connect", "0 b login"),
+        *("0 a login", "1 b drop", "1 a login"),
+    ) == ["250", "535", "535", "250", "235", "451 c", "0", "235"]
+
+
+def test_a_limit_on_connections_may_be_tested_later() -> None:
+    """Microsoft's: the session stays open, and its place taken."""
+    facts = provider({"id": "c", "count": "connections", "per": "ip", "limit": 1, "at": "MAIL"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 b connect", "0 b login", "0 b mail", "0 a mail", "1 a drop", "1 b mail"),
+    )[4:] == ["451 c", "451 c", "0", "250"]
+
+
+def test_transactions_are_in_progress_from_mail_to_the_reply_to_the_dot() -> None:
+    facts = provider({"id": "t", "count": "transactions", "limit": 1})
+    open_one = ["0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a data"]
+    open_two = [line.replace("a", "b", 1) for line in open_one]
+    receiver = receiver_of(facts)
+    assert talk(receiver, *open_one, *open_two, "0 b dot", "0 a dot")[-2:] == ["451 t", "250"]
+    for end in ("dot", "rset", "ehlo", "drop"):
+        assert talk(receiver_of(facts), *open_one, *open_two, f"0 a {end}", "0 b dot")[-1] == "250"
+
+
+def test_messages_of_a_session_are_those_accepted_in_it() -> None:
+    facts = provider(
+        {"id": "s", "per": "session", "limit": 2, "on_excess": "close", "at": "MAIL"},
+        {"id": "size", "count": "bytes", "per": "message", "limit": 1000, "on_excess": "reject"},
+    )
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a send", "0 a mail", "0 a rset", "0 a mail", "0 a rcpt", "0 a data"),
+        *("0 a dot 1001", "0 a send", "0 a send", "0 b connect", "0 b login", "0 b send"),
+    )[-6:] == ["550 size", "250", "421 s", "250", "235", "250"]
+
+
+def test_a_message_may_have_so_many_recipients() -> None:
+    facts = provider({"id": "r", "count": "recipients", "per": "message", "limit": 2, "at": "RCPT"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a rcpt", "0 a rcpt", "0 a rcpt", "0 a data"),
+        *("0 a dot", "0 a send 2", "0 a send 3"),
+    )[2:] == ["250", "250", "250", "451 r", "451 r", "354", "250", "250", "451 r"]
+
+
+def test_a_message_may_have_so_many_bytes() -> None:
+    facts = provider({"id": "size", "count": "bytes", "per": "message", "limit": 1000, "on_excess": "reject"})
+    assert talk(
+        receiver_of(facts),
+        *("0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a data", "0 a dot 1001"),
+        *("0 a mail", "0 a rcpt", "0 a data", "0 a dot 1000"),
+    )[5::4] == ["550 size", "250"]
+
+
+def test_the_size_that_a_client_declares_is_tested_at_mail() -> None:
+    facts = provider(
+        {"id": "size", "count": "bytes", "per": "message", "limit": 1000, "on_excess": "reject", "at": "MAIL"}
+    )
+    receiver = receiver_of(facts)
+    session = logged_in(receiver)
+    assert receiver.mail(session, ME, 0, size=1001).limit == "mx/size"
+    assert receiver.mail(session, ME, 0, size=1000).code == 250
+
+
+@pytest.mark.parametrize(("count", "at"), [("sessions", "CONNECT"), ("sessions", "EHLO"), ("logins", "AUTH")])
+@pytest.mark.parametrize("counts", ["accepted", "attempts"])
+def test_sessions_and_logins_count_the_one_tested(count: str, at: str, counts: str) -> None:
+    facts = provider(
+        {"id": "q", "count": count, "per": "ip", "limit": "2/min", "window": "sliding", "at": at, "counts": counts}
+    )
+    receiver = receiver_of(facts)
+    passed = [
+        talk(receiver, f"{now} a connect", f"{now} a login")[-1]
+        if count == "logins"
+        else talk(receiver, f"{now} a connect")[-1]
+        for now in (0, 0, 30, 60)
+    ]
+    refused_counts = counts == "attempts" or at == "EHLO"  # at EHLO the session has begun already
+    assert [reply.endswith(" q") for reply in passed] == [False, False, True, False]
+    again = talk(receiver, "60 a connect", "60 a login")[0 if count == "sessions" else 1]
+    assert again.endswith(" q") == refused_counts
+
+
+@pytest.mark.parametrize(("counts", "last"), [("accepted", "235"), ("attempts", "451 q")])
+def test_a_login_with_a_wrong_password_counts_exactly_where_attempts_count(counts: str, last: str) -> None:
+    facts = provider(
+        {"id": "q", "count": "logins", "limit": "2/min", "window": "sliding", "at": "AUTH", "counts": counts}
+    )
+    lines = ["0 a connect", f"0 a login {ME}/wrong", f"0 a login {ME}/wrong", "0 a login"]
+    assert talk(receiver_of(facts), *lines) == ["250", "535", "535", last]
+
+
+@pytest.mark.parametrize(
+    ("per", "at"), [("ip", "CONNECT"), ("ip", "EHLO"), ("ip", "AUTH"), ("account", "AUTH"), ("account", "MAIL")]
+)
+def test_a_limit_before_mail_is_tested_there_and_taken_after_the_dot(per: str, at: str) -> None:
+    """One more has to fit; what is in the message counts when it is accepted, and may exceed the rest (SendGrid)."""
+    facts = provider({"id": "q", "count": "recipients", "per": per, "limit": "3/h", "window": "sliding", "at": at})
+    receiver = receiver_of(facts)
+    session = logged_in(receiver)
+    assert transaction(receiver, session, 0, recipients=2).code == 250
+    again = logged_in(receiver, now=0)
+    assert transaction(receiver, again, 0, recipients=2).code == 250
+    replies = talk(receiver, "0 a connect", "0 a login", "0 a mail")
+    stage = {"CONNECT": 0, "EHLO": 0, "AUTH": 1, "MAIL": 2}[at]
+    assert [reply for reply in replies if reply == "451 q"][:1] == ["451 q"]
+    assert replies[stage] == "451 q"
+    assert talk(receiver, "3600 a connect", "3600 a login", "3600 a send")[-1] == "250"
+
+
+def test_sendgrids_credits_are_tested_at_login_and_taken_after_the_dot() -> None:
+    """A session that is open goes on sending; the next one can't log in until the UTC day is over."""
+    start = dt.datetime(2026, 12, 1, 8, 30, tzinfo=dt.timezone(dt.timedelta(hours=9)))  # 23:30 UTC
+    receiver = receiver_of(Provider.load("sendgrid"), start)
+    assert talk(
+        receiver,
+        *("0 a connect", "0 a login us.example", "0 a send 99", "1 b connect", "1 b login us.example"),
+        *("1 b send 50", "2 b send", "3 c connect", "3 c login us.example", "3 c login eu.example"),
+        *("1799 d connect", "1799 d login us.example", "1800 d login us.example"),
+    ) == [
+        *("250", "235", "250", "250", "235", "250", "250"),
+        *("250", "451 sendgrid/messages-per-day", "235", "250", "451 sendgrid/messages-per-day", "235"),
+    ]
+
+
+def test_microsofts_daily_example_comes_free_batch_by_batch() -> None:
+    """10,000 recipients in batches at 9, 10 and 11 h are free again at the same hours of the next day."""
+    receiver = receiver_of(Provider.load("office365").on(dt.date(2026, 6, 1)), dt.datetime(2026, 6, 1))
+    session = logged_in(receiver)
+
+    def send(hours: float, recipients: int) -> str:
+        """Send so many recipients, 500 a message at most."""
+        left, reply = recipients, None
+        while left > 0:
+            reply = transaction(receiver, session, hours * HOUR, recipients=min(left, 500))
+            left -= 500
+        assert reply is not None
+        return reply.limit if reply.code >= 400 else "accepted"
+
+    refused = "office365/recipients-per-day"
+    assert [send(9, 5000), send(10, 2500), send(11, 2500)] == ["accepted"] * 3
+    assert [send(11.01, 1), send(32.99, 1)] == [refused] * 2
+    assert [send(33, 5000), send(33, 1), send(33.99, 1)] == ["accepted", refused, refused]
+    assert [send(34, 2500), send(34.99, 1)] == ["accepted", refused]
+    assert [send(35, 2500), send(35.01, 1)] == ["accepted", refused]
+
+
+# Who may do what
+
+
+def test_an_account_sends_only_as_itself() -> None:
+    receiver = receiver_of(Provider.load("office365").on(dt.date(2026, 6, 1)))
+    session = logged_in(receiver)
+    reply = transaction(receiver, session, 0, OTHER)
+    assert (reply.code, reply.enhanced, reply.stage, reply.limit) == (554, "5.2.252", "EOD", "")
+    assert receiver.render(reply, session, 0).startswith(
+        f"SendAsDenied; {ME} not allowed to send as {OTHER}; STOREDRV.Submission.Exception:SendAsDeniedException."
+    )
+    assert transaction(receiver, session, 0, ME.upper()).code == 250
+
+    for mail_from, header_from, code in ((ME, OTHER, 554), (OTHER, ME, 554), (ME, ME, 250)):
+        receiver.offer(session, mail_from, 1, 0)
+        assert receiver.end_of_data(session, 1000, 0, header_from).code == code
+
+
+def test_a_domain_credential_sends_as_anyone_in_its_domains() -> None:
+    receiver = receiver_of(Provider.load("sparkpost"))
+    session = logged_in(receiver, "us.example")
+    senders = ["anyone@us.example", "Other@US.example", "anyone@eu.example", "anyone@sub.us.example"]
+    assert [transaction(receiver, session, 0, sender).code for sender in senders] == [250, 250, 550, 550]
+    reply = transaction(receiver, session, 0, "anyone@eu.example")
+    text = receiver.render(reply, session, 0)
+    assert (reply.code, reply.enhanced, reply.stage) == (550, "5.7.1", "EOD")
+    assert text.startswith("Unconfigured Sending Domain")
+    assert "eu.example" in text
+
+
+def test_send_as_is_refused_at_the_stage_that_the_facts_state() -> None:
+    receiver = receiver_of(Provider.load("own-postfix"))
+    session = logged_in(receiver, "us.example")
+    assert receiver.mail(session, "x@eu.example", 0).code == 250
+    reply = receiver.rcpt(session, "y@there.example", 0)
+    assert (reply.code, reply.enhanced, reply.stage) == (553, "5.7.1", "RCPT")
+    receiver.rset(session, 0)
+    assert receiver.offer(session, "x@eu.example", 1, 0) == reply
+    assert transaction(receiver, session, 0, "x@us.example").code == 250
+
+
+def test_refused_for_its_sender_a_try_counts_only_among_attempts() -> None:
+    for counts, code in (("accepted", 250), ("attempts", 451)):
+        receiver = receiver_of(provider({"id": "q", "limit": "1/h", "window": "sliding", "counts": counts}))
+        session = logged_in(receiver)
+        assert transaction(receiver, session, 0, OTHER).code == 550
+        assert transaction(receiver, session, 0, ME).code == code
+
+
+@pytest.mark.parametrize("facts", ["gmail", "gmail-personal", "office365", "gmail-oauth"])
+def test_a_token_is_good_for_an_hour(facts: str) -> None:
+    receiver = receiver_of(Provider.load(facts).on(dt.date(2026, 6, 1)))
+
+    def login(token: str, now: float, user: str = ME) -> int:
+        session, _ = receiver.connect("127.0.0.1", now)
+        receiver.ehlo(session, now)
+        receiver.starttls(session, now)
+        receiver.ehlo(session, now)
+        return receiver.auth(session, user, token, now, token=True).code
+
+    token = receiver.issue_token(ME.upper(), f"refresh {ME}", now=100)
+    assert token is not None
+    assert [login(token, now) for now in (100, 100 + TOKEN_LIFETIME - 1, 100 + TOKEN_LIFETIME)] == [235, 235, 535]
+    assert login(token, 100, OTHER) == 535
+    assert login("made up", 100) == 535
+    assert receiver.issue_token(ME, "wrong", now=0) is None
+    assert receiver.issue_token("nobody@us.example", "", now=0) is None
+    newer = receiver.issue_token(ME, f"refresh {ME}", now=3700)
+    assert newer is not None
+    assert newer != token
+    assert login(newer, 3701) == 235
+
+
+def test_a_revoked_grant_fails_at_once_and_until_it_is_given_again() -> None:
+    receiver = receiver_of(provider())
+    session, _ = receiver.connect("127.0.0.1", 0)
+    receiver.ehlo(session, 0)
+    token = receiver.issue_token(ME, f"refresh {ME}", 0)
+    other = receiver.issue_token(OTHER, f"refresh {OTHER}", 0)
+    assert token is not None
+    assert other is not None
+    receiver.revoke(ME.upper())
+    assert receiver.auth(session, ME, token, 0, token=True).code == 535
+    assert receiver.issue_token(ME, f"refresh {ME}", 0) is None
+    receiver.accounts[ME].revoked = False
+    assert receiver.auth(session, ME, token, 0, token=True).code == 535
+    again = receiver.issue_token(ME, f"refresh {ME}", 0)
+    assert again is not None
+    assert receiver.auth(session, ME, again, 0, token=True).code == 235
+    session, _ = receiver.connect("127.0.0.1", 0)
+    receiver.ehlo(session, 0)
+    assert receiver.auth(session, OTHER, other, 0, token=True).code == 235
+
+
+def test_a_changed_password_fails_until_the_client_has_it_and_open_sessions_go_on() -> None:
+    receiver = receiver_of(provider())
+    session = logged_in(receiver)
+    receiver.accounts[ME].password = "new"
+    assert transaction(receiver, session, 0).code == 250
+    assert talk(receiver, "0 a connect", "0 a login", f"0 a login {ME}/new", "0 a send") == ["250", "535", "235", "250"]
+
+
+def test_switched_off_is_said_before_the_password_is_looked_at() -> None:
+    receiver = receiver_of(Provider.load("office365").on(dt.date(2026, 6, 1)))
+    receiver.accounts[ME].disabled = True
+    session, _ = receiver.connect("127.0.0.1", 0)
+    receiver.ehlo(session, 0)
+    receiver.starttls(session, 0)
+    receiver.ehlo(session, 0)
+    reply = receiver.auth(session, ME, "wrong", 0)
+    assert (reply.code, reply.enhanced) == (535, "5.7.139")
+    receiver.accounts[ME].disabled = False
+    assert receiver.auth(session, ME, "password", 0).code == 235
+
+
+def test_office365_takes_no_passwords_from_the_end_of_2026_on() -> None:
+    for date, code in ((dt.date(2026, 12, 30), 235), (dt.date(2026, 12, 31), 550)):
+        receiver = receiver_of(Provider.load("office365").on(date))
+        session, _ = receiver.connect("127.0.0.1", 0)
+        receiver.ehlo(session, 0)
+        receiver.starttls(session, 0)
+        receiver.ehlo(session, 0)
+        reply = receiver.auth(session, ME, "password", 0)
+        assert reply.code == code
+        if code == 550:
+            text = receiver.render(reply, session, 0)
+            assert f"{reply.code} {reply.enhanced} {text}" == (
+                "550 5.7.30 Basic authentication is not supported for Client Submission."
+            )
+            token = receiver.issue_token(ME, f"refresh {ME}", 0)
+            assert token is not None
+            assert receiver.auth(session, ME, token, 0, token=True).code == 235
+
+
+def test_users_are_the_same_in_any_case() -> None:
+    receiver = receiver_of(provider({"id": "q", "limit": "1/h", "window": "sliding"}))
+    assert talk(receiver, "0 a connect", f"0 a login {ME.upper()}", "0 a send", "0 b connect", "0 b login", "0 b send")[
+        2::3
+    ] == ["250", "451 q"]
+
+
+@pytest.mark.parametrize("facts", [name for name in names() if Provider.load(name).role == "submission"])
+def test_mail_needs_a_login(facts: str) -> None:
+    receiver = receiver_of(Provider.load(facts).on(dt.date(2026, 6, 1)))
+    said = {s.when: s for s in receiver.provider.replies}
+    for tls in (False, True):
+        session, _ = receiver.connect("127.0.0.1", 0)
+        receiver.ehlo(session, 0)
+        if tls:
+            receiver.starttls(session, 0)
+            receiver.ehlo(session, 0)
+        reply = receiver.mail(session, ME, 0)
+        assert reply.code in (530, 550)
+        if "auth_required" in said:  # TLS or not, wherever that text exists
+            assert (reply.code, reply.text) == (said["auth_required"].code, said["auth_required"].text)
+        elif tls or receiver.provider.tls != "required":
+            assert reply.text == f"sendlab: {facts}/auth_required, text not published"
+        assert receiver.rcpt(session, "x@there.example", 0).code == 503
+
+
+@pytest.mark.parametrize("header", [{"role": "delivery", "credential": "ip", "auth": []}, {"auth": []}])
+def test_mail_needs_tls_where_it_is_required(header: dict[str, Any]) -> None:
+    receiver = receiver_of(provider(**header, tls="required"))
+    assert talk(receiver, "0 a connect", "0 a mail", "0 a tls", "0 a mail", "0 a ehlo", "0 a mail") == [
+        *("250", "530", "220", "503", "250", "250"),
+    ]
+
+
+def test_a_login_needs_tls_where_it_is_required() -> None:
+    receiver = receiver_of(provider(tls="required"))
+    assert talk(receiver, "0 a connect", "0 a login", "0 a tls", "0 a login", "0 a ehlo", "0 a login") == [
+        *("250", "530", "220", "503", "250", "235"),
+    ]
+
+
+def test_starttls_forgets_what_was_said_before_it() -> None:
+    facts = provider(
+        {"id": "c", "count": "connections", "limit": 1, "at": "AUTH"},
+        {"id": "t", "count": "transactions", "limit": 1, "at": "MAIL"},
+    )
+    receiver = receiver_of(facts)
+    assert talk(
+        receiver,
+        *("0 a connect", "0 a login", "0 a mail", "0 a tls", "0 a mail", "0 a ehlo", "0 a mail"),
+        *("0 a login", "0 a send", "0 a tls", "0 a send"),
+    ) == ["250", "235", "250", "220", "503", "250", "530", "235", "250", "503", "250"]
+    assert talk(receiver, "0 b connect", "0 b login") == ["250", "451 c"]
+
+
+def test_one_logs_in_once_and_not_within_a_transaction() -> None:
+    receiver = receiver_of(provider({"id": "t", "count": "transactions", "limit": 1, "at": "MAIL"}))
+    assert talk(
+        receiver, "0 a connect", "0 a login", f"0 a login {OTHER}", "0 a mail", f"0 a login {OTHER}", "0 a rset"
+    ) == ["250", "235", "503", "250", "503", "250"]
+    assert talk(receiver, "0 a connect", "0 a login", "0 a send")[-1] == "250"
+
+
+def test_a_listed_ip_is_refused_at_the_stage_that_the_facts_state() -> None:
+    stages = {}
+    for name in names():
+        said = next((s for s in Provider.load(name).replies if s.when == "blocklisted"), None)
+        if said is None:
+            continue
+        receiver = Receiver(Provider.load(name))
+        receiver.blocked.add("127.0.0.1")
+        for offers in (True, False):
+            session, _ = receiver.connect("127.0.0.1", 0)
+            receiver.ehlo(session, 0)
+            if offers:
+                reply = receiver.offer(session, "x@us.example", 1, 0)
+                reply = receiver.end_of_data(session, 1000, 0) if reply.code < 400 else reply
+            else:
+                reply = transaction(receiver, session, 0)
+            assert (reply.code, reply.text, reply.stage) == (said.code, said.text, said.at)
+        free, _ = receiver.connect("127.0.0.2", 0)
+        receiver.ehlo(free, 0)
+        assert transaction(receiver, free, 0).code == 250
+        receiver.blocked.discard("127.0.0.1")
+        session, _ = receiver.connect("127.0.0.1", 0)
+        receiver.ehlo(session, 0)
+        assert transaction(receiver, session, 0).code == 250
+        stages[name] = said.at
+    assert {"generic-mx": "RCPT", "google-mx": "EOD", "microsoft-mx": "MAIL"}.items() <= stages.items()
+
+
+# The order of commands
+
+
+def test_commands_out_of_order_get_a_503_and_change_nothing() -> None:
+    receiver = receiver_of(provider({"id": "q", "limit": "1/h", "window": "sliding"}))
+    assert talk(
+        receiver,
+        *("0 a connect", "0 a login", "0 a rcpt", "0 a data", "0 a dot", "0 a mail", "0 a mail", "0 a data", "0 a dot"),
+        *("0 a rcpt", "0 a data", "0 a dot", "0 a data", "0 a dot", "0 a rset", "0 a rcpt", "0 a send"),
+    )[2:] == [
+        *("503", "503", "503", "250", "503", "503", "503", "250", "354", "250"),
+        *("503", "503", "250", "503", "451 q"),
+    ]
+
+
+def test_nothing_is_answered_before_the_greeting() -> None:
+    receiver = receiver_of(provider())
+    session, _ = receiver.connect("127.0.0.1", 0)
+    assert receiver.auth(session, ME, "password", 0).code == 503
+    assert receiver.mail(session, ME, 0).code == 503
+
+
+def test_a_sentence_told_apart_by_stage_is_not_said_at_another() -> None:
+    receiver = Receiver(Provider.load("generic-mx"))
+    session, _ = receiver.connect("127.0.0.1", 0)
+    receiver.ehlo(session, 0)
+    assert receiver.rcpt(session, "x@there.example", 0).text == "Error: need MAIL command"
+    receiver.starttls(session, 0)
+    assert receiver.starttls(session, 0).text == "Bad sequence of commands"
+
+
+# Every published amount
+
+
+def published() -> Iterator[tuple[str, str, str]]:
+    """Every limit of every provider that has an amount, and every other reading of it."""
+    for name in names():
+        for limit in Provider.load(name).limits:
+            for reading in ("", *(reading["name"] for reading in limit.readings)):
+                if (limit.read_as(reading) if reading else limit).limit is not None:
+                    yield name, limit.id, reading
+
+
+def as_published(name: str, limit: str, reading: str) -> dict[str, Any]:
+    """The limit as its file has it, read without our own reader."""
+    data = tomllib.loads((files("simlib") / "providers" / f"{name}.toml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = next(entry for entry in data["limits"] if entry["id"] == limit)
+    if reading:
+        other = next(entry for entry in found["readings"] if entry["name"] == reading)
+        if other.get("on_excess") in ("hold_reply", "accept_late"):
+            found.pop("reply", None)
+        found = {**found, **other}
+    return found
+
+
+class Client:
+    """A client that goes through whole conversations and gives the first reply that isn't at once good."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.session: Session | None = None
+        self.user = ME if receiver.provider.credential == "account" else "us.example"
+
+    def connect(self, now: float) -> Reply:
+        receiver, facts = self.receiver, self.receiver.provider
+        self.session, reply = receiver.connect("127.0.0.1", now)
+        steps: list[Callable[[Session], Reply]] = [lambda s: receiver.ehlo(s, now)]
+        if facts.tls == "required":
+            steps += [lambda s: receiver.starttls(s, now), lambda s: receiver.ehlo(s, now)]
+        if facts.auth:
+            token = set(facts.auth) <= {"XOAUTH2", "OAUTHBEARER"}
+            secret = receiver.issue_token(self.user, f"refresh {self.user}", now) if token else "password"
+            assert secret is not None
+            steps.append(lambda s: receiver.auth(s, self.user, secret, now, token))
+        for step in steps:
+            if reply.code >= 400:
+                break
+            reply = step(self.session)
+        return reply
+
+    def begin(self, now: float, recipients: int = 1) -> Reply:
+        """MAIL, every RCPT and DATA, in a new session if there is none."""
+        if self.session is None:
+            reply = self.connect(now)
+            if reply.code >= 400:
+                return reply
+        assert self.session is not None
+        return self.receiver.offer(self.session, ME, recipients, now)
+
+    def send(self, now: float, recipients: int = 1, size: int = 1000) -> Reply:
+        reply = self.begin(now, recipients)
+        if reply.code >= 400:
+            return reply
+        assert self.session is not None
+        return self.receiver.end_of_data(self.session, size, now)
+
+
+def fill(receiver: Receiver, limit: Limit) -> tuple[list[Reply], Client]:
+    """Use an amount up exactly: the replies on the way, and a client that would exceed it with whatever comes next."""
+    assert limit.limit is not None
+    amount, client = int(limit.limit.amount), Client(receiver)
+    if limit.count == "messages":
+        replies = [client.send(0) for _ in range(amount)]
+    elif limit.count == "connections":
+        replies = [Client(receiver).send(0) for _ in range(amount)]
+        client = Client(receiver)
+    elif limit.count == "transactions":
+        replies = [Client(receiver).begin(0) for _ in range(amount)]
+    elif limit.per == "message":
+        replies = [client.send(0, size=amount) if limit.count == "bytes" else client.send(0, amount)]
+    else:
+        replies = [client.send(0, amount - 1), client.send(0, 1)] if amount > 1 else [client.send(0, 1)]
+    if STAGES_BEFORE_MAIL & {limit.at}:
+        client = Client(receiver)
+    return replies, client
+
+
+STAGES_BEFORE_MAIL = {"CONNECT", "EHLO", "AUTH"}
+
+
+@pytest.mark.parametrize(
+    ("name", "limit_id", "reading"), [pytest.param(*case, id="/".join(case)) for case in published()]
+)
+def test_a_published_amount_passes_and_one_more_is_answered_as_published(
+    name: str, limit_id: str, reading: str
+) -> None:
+    facts = Provider.load(name).on(dt.date(2026, 6, 1))
+    facts = facts.read_as({limit_id: reading} if reading else {})
+    facts = facts.set({other.id: "off" for other in facts.limits if other.id != limit_id})
+    limit, entry = facts.limit(limit_id), as_published(name, limit_id, reading)
+    assert limit.limit is not None
+    assert str(entry["limit"]) == str(limit.limit)
+    receiver = receiver_of(facts, dt.datetime(2026, 6, 1))
+
+    replies, client = fill(receiver, limit)
+    assert {(reply.code < 400, reply.limit, reply.held) for reply in replies} == {(True, "", 0.0)}
+
+    def one_more(now: float) -> Reply:
+        if limit.per == "message":
+            amount = int(entry["limit"]) + 1
+            return client.send(now, size=amount) if limit.count == "bytes" else client.send(now, amount)
+        if limit.at in STAGES_BEFORE_MAIL:
+            return Client(receiver).send(now)
+        return client.send(now)
+
+    reply = one_more(0)
+    assert reply.limit == f"{name}/{limit_id}"
+    if entry["on_excess"] in ("hold_reply", "accept_late"):
+        assert limit.limit.period is not None
+        assert (reply.code, reply.held) == (250, limit.limit.period)
+        assert reply.delay == (reply.held if entry["on_excess"] == "hold_reply" else 0)
+    else:
+        assert reply.stage == entry["at"]
+        wire = " ".join(part for part in (str(reply.code), reply.enhanced, reply.text) if part)
+        if "reply" in entry:
+            assert wire == entry["reply"].replace("{limit}", str(entry["limit"]))
+        else:
+            assert reply.text == f"sendlab: {name}/{limit_id}, text not published"
+            assert reply.code // 100 == (5 if entry["on_excess"] == "reject" else 4)
+        assert (entry["on_excess"] == "close") == reply.closes
+
+    if limit.limit.period is not None:
+        refused_until = limit.limit.period
+        assert one_more(refused_until - 1).limit == f"{name}/{limit_id}"
+        assert one_more(refused_until).limit == ""
+
+
+def test_what_is_off_refuses_nothing() -> None:
+    for name in names():
+        receiver = receiver_of(Provider.load(name).on(dt.date(2026, 6, 1)))
+        ids = {rule.id for rule in receiver.rules}
+        off = [limit.id for limit in receiver.provider.limits if limit.limit is None]
+        assert not {f"{name}/{limit}" for limit in off} & ids
+
+
+# What goes over the wire
+
+
+def test_placeholders_are_filled_in() -> None:
+    text = "{ip} {host} {id} {time:%Y-%m-%dT%H:%M:%S} {time:unix} {account} {sender} {domain} {{x}}"
+    facts = provider(
+        {
+            "id": "q",
+            "limit": "1/h",
+            "window": "sliding",
+            "reply": "450 4.7.1 at most {limit} for {account}",
+        },
+        replies=({"when": "mail", "code": 250, "text": text},),
+    )
+    start = dt.datetime(2026, 12, 1, 8, tzinfo=dt.timezone(dt.timedelta(hours=9)))
+    receiver = receiver_of(facts, start)
+    session = logged_in(receiver)
+    words = receiver.render(receiver.mail(session, ME, 0), session, 90).split()
+    host, id_ = words.pop(1), words.pop(1)
+    assert words == ["127.0.0.1", "2026-11-30T23:01:30", "1796079690", ME, ME, "us.example", "{x}"]
+    assert host.startswith("SENDLAB")
+    assert host.isalnum()
+    int(id_, 16)
+    receiver.rset(session, 0)
+    transaction(receiver, session, 0)
+    assert receiver.render(transaction(receiver, session, 0), session, 0) == f"at most 1/h for {ME}"
+
+
+def test_host_and_id_are_functions_of_provider_session_and_transaction() -> None:
+    facts = provider(replies=({"when": "mail", "code": 250, "text": "{host} {id}"},))
+
+    def said(facts: Provider) -> list[str]:
+        receiver = receiver_of(facts)
+        found = []
+        for _ in range(2):
+            session = logged_in(receiver)
+            for _ in range(2):
+                reply = receiver.mail(session, ME, 0)
+                found += [receiver.render(reply, session, now) for now in (0, 1)]
+                receiver.rset(session, 0)
+        return found
+
+    once = said(facts)
+    assert once == said(facts)
+    assert once != said(provider(replies=({"when": "mail", "code": 250, "text": "{host} {id}"},), name="mx2"))
+    assert once[0::2] == once[1::2]
+    hosts, ids = zip(*(line.split() for line in once[0::2]), strict=True)
+    assert hosts[0] == hosts[1]
+    assert hosts[2] == hosts[3]
+    assert hosts[0] != hosts[2]
+    assert len(set(ids)) == 4
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_sentence_can_be_filled_in(name: str) -> None:
+    facts = Provider.load(name)
+    receiver = receiver_of(facts)
+    session, _ = receiver.connect("127.0.0.1", 0)
+    session.account, session.mail_from = ME, OTHER
+    said = [Reply(s.code, s.enhanced, s.text, "EOD") for s in facts.replies]
+    said += [facts.refusal(limit) for limit in facts.limits]
+    said += [
+        facts.read_as({limit.id: reading["name"]}).refusal(facts.limit(limit.id).read_as(reading["name"]))
+        for limit in facts.limits
+        for reading in limit.readings
+    ]
+    for reply in said:
+        text = receiver.render(reply, session, 12.5)
+        assert "{" not in text.replace('{"', "").replace("{{", ""), text
+        assert "\r" not in text
+        assert text.isascii()
+        assert text == receiver.render(reply, session, 12.5)
+
+
+# Properties
+
+USERS = (ME, OTHER, "us.example")
+COMMANDS = st.sampled_from(
+    [
+        *("ehlo", "tls", "login", f"login {OTHER}", f"login {ME}/wrong", "login us.example", "mail", f"mail {OTHER}"),
+        *("mail x@else.example", "rcpt", "rcpt x@a.example", "data", "dot", "dot 200000000", "send", "send 3", "rset"),
+        *("quit", "drop"),
+    ]
+)
+CONVERSATIONS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.3, 0.6, 1.0]), st.sampled_from("abc"), COMMANDS), max_size=60
+)
+EVERYTHING = (
+    {"id": "connections", "count": "connections", "per": "ip", "limit": 2, "on_excess": "close", "at": "CONNECT"},
+    {"id": "connections-per-account", "count": "connections", "limit": 2, "at": "AUTH"},
+    {"id": "sessions", "count": "sessions", "per": "ip", "limit": "9/3s", "window": "sliding", "at": "EHLO"},
+    {"id": "logins", "count": "logins", "limit": "3/s", "window": "sliding", "at": "AUTH", "counts": "attempts"},
+    {"id": "at-mail", "limit": "5/3s", "window": "fixed", "anchor": "clock", "at": "MAIL"},
+    {"id": "t", "count": "transactions", "limit": 1, "at": "DATA"},
+    {"id": "in-session", "per": "session", "limit": 3, "on_excess": "close", "at": "MAIL"},
+    {"id": "at-rcpt", "count": "recipients", "per": "domain", "limit": "6/3s", "window": "sliding", "at": "RCPT"},
+    {"id": "in-message", "count": "recipients", "per": "message", "limit": 3, "at": "RCPT"},
+    {"id": "tokens", "per": "tenant", "limit": "2/s", "window": "token_bucket", "burst": 4, "at": "DATA"},
+    {"id": "tries", "per": "ip", "limit": "9/3s", "window": "fixed", "anchor": "first_event", "counts": "attempts"},
+    {"id": "hold", "limit": "2/s", "window": "sliding", "on_excess": "hold_reply"},
+    {"id": "ledger", "limit": "1000000/365d", "window": "sliding", "at": "MAIL", "on_excess": "reject"},
+    {"id": "size", "count": "bytes", "per": "message", "limit": 1000000, "on_excess": "reject"},
+)
+
+
+def converse(receiver: Receiver, conversation: list[tuple[float, str, str]]) -> tuple[float, int, int]:
+    """Say what comes, close at 421, and check after each command what is in use; return time, accepted and held."""
+    open_sessions: dict[str, Session] = {}
+    now, accepted = 0.0, 0
+    held_until: dict[str, deque[float]] = {}
+    for pause, name, line in conversation:
+        now += pause
+        if name not in open_sessions:
+            session, reply = receiver.connect("127.0.0.1", now)
+            if reply.code >= 400:
+                continue
+            open_sessions[name] = session
+        session = open_sessions[name]
+        command, _, argument = line.partition(" ")
+        before = session.messages
+        account = session.account
+        reply = say(receiver, session, now, command, argument)
+        assert isinstance(receiver.render(reply, session, now + reply.delay), str)
+        accepted += session.messages - before
+        if reply.held:
+            held_until.setdefault(account, deque()).append(now + reply.held)
+        if command in ("quit", "drop") or reply.closes:
+            receiver.disconnect(session, now)
+            del open_sessions[name]
+        for rule in receiver.rules:
+            for key, window in rule.windows.items():
+                if not isinstance(window, InUse) or rule.limit.per == "session":
+                    continue
+                window.fits(0, now)
+                if rule.limit.count == "connections":
+                    expected = sum(getattr(s, rule.limit.per) == key for s in open_sessions.values())
+                else:
+                    expected = sum(s.account == key and s.started for s in open_sessions.values())
+                    expected += sum(until > now for until in held_until.get(str(key), ()))
+                assert window.used == expected, (rule.id, line)
+    for session in open_sessions.values():
+        receiver.disconnect(session, now)
+    return now, accepted, sum(map(len, held_until.values()))
+
+
+@given(CONVERSATIONS)
+@settings(max_examples=300)
+def test_no_conversation_raises_and_nothing_in_use_is_lost(conversation: list[tuple[float, str, str]]) -> None:
+    receiver = receiver_of(provider(*EVERYTHING))
+    now, accepted, _ = converse(receiver, conversation)
+    for rule in receiver.rules:
+        for window in rule.windows.values():
+            if isinstance(window, InUse):
+                assert window.fits(0, now + DAY)
+                assert window.used == 0
+    ledger = next(rule for rule in receiver.rules if rule.id == "mx/ledger")
+    assert sum(window.used for window in ledger.windows.values() if isinstance(window, SlidingWindow)) == accepted
+
+
+@given(st.sampled_from(names()), CONVERSATIONS)
+@settings(max_examples=300)
+def test_no_provider_raises_whatever_is_said(name: str, conversation: list[tuple[float, str, str]]) -> None:
+    facts = Provider.load(name).on(dt.date(2026, 6, 1))
+    receiver = receiver_of(facts)
+    if name.startswith("g"):
+        receiver.blocked.add("127.0.0.1")
+    now, _, _ = converse(receiver, conversation)
+    for rule in receiver.rules:
+        for window in rule.windows.values():
+            if isinstance(window, InUse):
+                assert window.fits(0, now + DAY)
+                assert window.used == 0
+
+
+@given(
+    st.sampled_from(["", *names()]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.6]),
+            st.sampled_from([ME, "x@else.example"]),
+            st.sampled_from([1, 2, 4, 51, 101, 501, 1001]),
+            st.sampled_from([1000, 10**7, 10**9]),
+        ),
+        max_size=15,
+    ),
+)
+def test_an_offer_gets_what_its_commands_would(name: str, sends: list[tuple[float, str, int, int]]) -> None:
+    facts = Provider.load(name).on(dt.date(2026, 6, 1)) if name else provider(*EVERYTHING)
+    ours, theirs = receiver_of(facts), receiver_of(facts)
+    one, other = Client(ours), Client(theirs)
+    assert one.connect(0) == other.connect(0)
+    assert one.session is not None
+    assert other.session is not None
+    now = 0.0
+    for pause, mail_from, recipients, size in sends:
+        now += pause
+        offered = ours.offer(one.session, mail_from, recipients, now)
+        reply = theirs.mail(other.session, mail_from, now)
+        for _ in range(recipients):
+            if reply.code < 400:
+                reply = theirs.rcpt(other.session, "", now)
+        reply = theirs.data(other.session, now) if reply.code < 400 else reply
+        if reply.code >= 400:
+            theirs.rset(other.session, now)
+        assert offered == reply
+        if offered.code < 400:
+            assert ours.end_of_data(one.session, size, now) == theirs.end_of_data(other.session, size, now)
+        assert one.session.messages == other.session.messages
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 3, 6, 10]), st.sampled_from([ME, OTHER]), st.integers(1, 3)), max_size=40),
+    st.integers(1, 4),
+    st.integers(2, 8),
+)
+def test_two_limits_pass_exactly_what_both_have_room_for(
+    sends: list[tuple[int, str, int]], messages: int, recipients: int
+) -> None:
+    """Messages per account in a second, and recipients per tenant in two: counted by hand, in tenths of a second."""
+    facts = provider(
+        {"id": "messages", "limit": f"{messages}/s", "window": "sliding"},
+        {"id": "recipients", "count": "recipients", "per": "tenant", "limit": f"{recipients}/2s", "window": "sliding"},
+    )
+    receiver = receiver_of(facts)
+    sessions = {user: logged_in(receiver, user) for user in (ME, OTHER)}
+    log: list[tuple[int, str, int]] = []
+    now = 0
+    for pause, user, count in sends:
+        now += pause
+        room = sum(at > now - 10 and who == user for at, who, _ in log) < messages
+        more_room = sum(many for at, _, many in log if at > now - 20) + count <= recipients
+        reply = transaction(receiver, sessions[user], now / 10, user, count)
+        assert reply.limit == ("" if room and more_room else "mx/messages" if not room else "mx/recipients")
+        if room and more_room:
+            log.append((now, user, count))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 3, 6, 10]), st.booleans()), max_size=40),
+    st.integers(1, 3),
+    st.integers(1, 6),
+)
+def test_a_hold_and_a_refusal_pass_exactly_what_both_have_room_for(
+    sends: list[tuple[int, bool]], held: int, refused: int
+) -> None:
+    """So many a second are let through, the rest in their turn; more than so many in three seconds are refused."""
+    facts = provider(
+        {"id": "second", "limit": f"{held}/s", **HOLD},
+        {"id": "three", "limit": f"{refused}/3s", "window": "sliding", "on_excess": "reject"},
+    )
+    receiver = receiver_of(facts)
+    session = logged_in(receiver)
+    leaves: list[int] = []
+    now = 0
+    for pause, _ in sends:
+        now += pause
+        reply = transaction(receiver, session, now / 10)
+        if sum(at > now - 30 for at in leaves) >= refused:
+            assert reply.limit == "mx/three"
+            continue
+        at = max(now, *leaves) if leaves else now
+        while sum(other > at - 10 for other in leaves) >= held:
+            at += 1
+        assert (reply.code, round(reply.held * 10)) == (250, at - now)
+        leaves.append(at)
