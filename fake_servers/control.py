@@ -231,7 +231,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Request, bool]:
         raise RequestError(413, f"a request's headers may have {LONGEST_HEAD} bytes") from None
     first, *lines = head[:-4].split("\r\n")
     words = first.split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):  # noqa: PLR2004
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
         raise RequestError(400, "not an HTTP/1.1 request")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if "transfer-encoding" in headers:

@@ -24,8 +24,10 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 from fake_servers import wire
 from fake_servers.clock import Clock
 from fake_servers.ledger import Ledger
-from simlib.provider import Provider, Reply, When
+from simlib.provider import Provider, Reply, Stage, When
 from simlib.receiver import Account, Receiver, Session
+
+Sentence = tuple[int, str, str]
 
 __all__ = ["Connection", "Fake", "Listener", "Shared"]
 
@@ -43,26 +45,26 @@ ERRORS: Final = 20  # commands in a session that no server understands (Postfix'
 OVERSHOOT: Final = 1000  # refused recipients of a message (Postfix's smtpd_recipient_overshoot_limit)
 TURN: Final = 100  # commands after which other connections get their turn
 
-# What RFC 5321 §4.2.2 and RFC 4954 §6 say themselves: no provider's sentence.
-UNRECOGNIZED: Final = Reply(500, "5.5.2", "Syntax error, command unrecognized", "")
-TOO_LONG: Final = Reply(500, "5.5.2", "Line too long", "")
-AUTH_TOO_LONG: Final = Reply(500, "5.5.6", "Authentication Exchange line is too long", "AUTH")
-BAD_ARGUMENT: Final = Reply(501, "5.5.4", "Syntax error in parameters or arguments", "")
-NOT_IMPLEMENTED: Final = Reply(502, "5.5.1", "Command not implemented", "")
-BAD_SEQUENCE: Final = Reply(503, "5.5.1", "Bad sequence of commands", "")
-NO_SUCH_MECHANISM: Final = Reply(504, "5.5.4", "Command parameter not implemented", "AUTH")
-NO_SUCH_PARAMETER: Final = Reply(555, "5.5.4", "MAIL FROM/RCPT TO parameters not recognized or not implemented", "")
-NOT_ASCII: Final = Reply(553, "5.6.7", "Non-ASCII addresses not permitted for that sender/recipient", "")
-CANCELLED: Final = Reply(501, "5.7.0", "Authentication cancelled", "AUTH")
-NOT_BASE64: Final = Reply(501, "5.5.2", "Cannot decode response", "AUTH")
-CANNOT_VERIFY: Final = Reply(252, "2.1.5", "Cannot VRFY user, but will accept message and attempt delivery", "")
-HELP: Final = Reply(214, "2.0.0", "See RFC 5321", "")
-NOOP: Final = Reply(250, "2.0.0", "OK", "")
+# What RFC 5321 §4.2.2 and RFC 4954 §6 say themselves: no provider's sentence. Code, enhanced code, text.
+UNRECOGNIZED: Final = 500, "5.5.2", "Syntax error, command unrecognized"
+TOO_LONG: Final = 500, "5.5.2", "Line too long"
+AUTH_TOO_LONG: Final = 500, "5.5.6", "Authentication Exchange line is too long"
+BAD_ARGUMENT: Final = 501, "5.5.4", "Syntax error in parameters or arguments"
+NOT_IMPLEMENTED: Final = 502, "5.5.1", "Command not implemented"
+BAD_SEQUENCE: Final = 503, "5.5.1", "Bad sequence of commands"
+NO_SUCH_MECHANISM: Final = 504, "5.5.4", "Command parameter not implemented"
+NO_SUCH_PARAMETER: Final = 555, "5.5.4", "MAIL FROM/RCPT TO parameters not recognized or not implemented"
+NOT_ASCII: Final = 553, "5.6.7", "Non-ASCII addresses not permitted for that sender/recipient"
+CANCELLED: Final = 501, "5.7.0", "Authentication cancelled"
+NOT_BASE64: Final = 501, "5.5.2", "Cannot decode response"
+CANNOT_VERIFY: Final = 252, "2.1.5", "Cannot VRFY user, but will accept message and attempt delivery"
+HELP: Final = 214, "2.0.0", "See RFC 5321"
+NOOP: Final = 250, "2.0.0", "OK"
 CLOSING: Final = "Service not available, closing transmission channel"
-TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", CLOSING, "")
-IDLE_TOO_LONG: Final = Reply(421, "4.4.2", CLOSING, "")
-SHUTTING_DOWN: Final = Reply(421, "4.3.2", CLOSING, "")
-BROKEN: Final = Reply(421, "4.3.0", CLOSING, "")
+TOO_MANY_ERRORS: Final = 421, "4.7.0", CLOSING
+IDLE_TOO_LONG: Final = 421, "4.4.2", CLOSING
+SHUTTING_DOWN: Final = 421, "4.3.2", CLOSING
+BROKEN: Final = 421, "4.3.0", CLOSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class Fake:
             "held": reply.held,
         }
         self.shared.ledger.write(entry)
-        if reply.code < 400:  # noqa: PLR2004
+        if reply.code < 400:
             self.accepted += 1
             if reply.held:
                 self.held[reply.limit] += 1
@@ -342,6 +344,7 @@ class Connection(SMTP):
         self._utf8 = False
         self._mail_from: str | None = None  # of the transaction in progress
         self._size = 0
+        self._now = 0.0
         self.dialogue: Session
 
     # The connection
@@ -364,10 +367,10 @@ class Connection(SMTP):
             self._leave()
         return not (self.holding or self._implicit_tls or self._tls_protocol is not None)
 
-    def cut(self, reply: Reply) -> None:
+    def cut(self, sentence: Sentence) -> None:
         """Say a last word and close."""
         if not self.over and not self.holding:
-            self._put(reply)
+            self._put(Reply(*sentence, self._stage()))
         self._leave()
         self._flush()
         if self.transport is not None:
@@ -403,13 +406,19 @@ class Connection(SMTP):
             self._greet()
             await self._converse()
             await self._part()
-        except (EOFError, ConnectionError, TLSSetupException):
-            pass  # the client has gone, or has never spoken TLS
+        except (EOFError, ConnectionError):
+            pass  # the client has gone
+        except TLSSetupException:
+            assert self._original_transport is not None
+            self._original_transport.close()  # nobody else will: the TLS layer has never begun
+            self.transport = None
         except Exception:
             log.exception("%s: a connection was closed", self.fake.provider.name)
             self.cut(BROKEN)
         finally:
             self._leave()
+            assert self._timeout_handle is not None
+            self._timeout_handle.cancel()
             if self.transport is not None:
                 self._flush()
                 cast(asyncio.WriteTransport, self.transport).close()
@@ -418,13 +427,13 @@ class Connection(SMTP):
         fake = self.fake
         assert self.session is not None
         assert self.session.peer is not None
-        self.dialogue, reply = fake.receiver.connect(self.session.peer[0], fake.clock.now())
+        self.dialogue, reply = fake.receiver.connect(self.session.peer[0], self._tick())
         if self._implicit_tls:
-            fake.receiver.starttls(self.dialogue, fake.clock.now())
+            fake.receiver.starttls(self.dialogue, self._now)
         fake.sessions += 1
         fake.connections.add(self)
         self._say(reply)
-        self.over = self._lingers = reply.code >= 400  # noqa: PLR2004
+        self.over = self._lingers = reply.code >= 400
 
     async def _converse(self) -> None:
         commands = COMMANDS
@@ -432,23 +441,23 @@ class Connection(SMTP):
             try:
                 line = await self._line()
             except OverflowError:
-                self._say(TOO_MANY_ERRORS)
+                self._protest(TOO_MANY_ERRORS)
                 return
             verb, _, rest = line.partition(b" ")
             verb = verb.rstrip().upper()
             command = commands.get(verb)
             # the end of a line is CRLF, and nothing else (RFC 5321 §2.3.8)
             if not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line:
-                self._say(UNRECOGNIZED if line else TOO_LONG)
+                self._protest(UNRECOGNIZED if line else TOO_LONG)
             elif command is None:
-                self._say(NOT_IMPLEMENTED if verb in KNOWN else TOO_MANY_ERRORS if verb in HTTP else UNRECOGNIZED)
+                self._protest(NOT_IMPLEMENTED if verb in KNOWN else TOO_MANY_ERRORS if verb in HTTP else UNRECOGNIZED)
             elif len(line) > LINES.get(verb, LINE):
-                self._say(AUTH_TOO_LONG if verb == b"AUTH" else TOO_LONG)
+                self._protest(AUTH_TOO_LONG if verb == b"AUTH" else TOO_LONG)
             else:
                 try:
                     argument = rest.strip().decode()
                 except UnicodeDecodeError:
-                    self._say(BAD_ARGUMENT)
+                    self._protest(BAD_ARGUMENT)
                 else:
                     await command(self, argument)
 
@@ -479,22 +488,36 @@ class Connection(SMTP):
 
     # Replies
 
-    def _say(self, reply: Reply, stage: str = "", account: str | None = None, message_id: str = "") -> None:
+    def _tick(self) -> float:
+        """Look at the clock: the moment of a decision is that of its ledger line."""
+        self._now = self.fake.clock.now()
+        return self._now
+
+    def _say(self, reply: Reply, account: str | None = None, message_id: str = "") -> None:
         """Answer, after a ledger line if it is a refusal; 421 ends the session."""
-        if reply.code >= 400:  # noqa: PLR2004
-            self._refuse(reply, stage, account, message_id)
+        if reply.code >= 400:
+            self._refuse(reply, account, message_id)
         else:
             self._put(reply)
 
-    def _refuse(self, reply: Reply, stage: str, account: str | None, message_id: str) -> None:
-        fake, dialogue, now = self.fake, self.dialogue, self.fake.clock.now()
-        stage = reply.stage or stage
-        self._errors += reply.code in JUNK
-        self._overshoot += stage == "RCPT"
+    def _protest(self, sentence: Sentence, stage: Stage | None = None) -> None:
+        """Say a sentence of the protocol itself."""
+        self._tick()
+        self._say(Reply(*sentence, stage or self._stage()))
+
+    def _stage(self) -> Stage:
+        """Return where the session stands, for what belongs to no command."""
+        return "RCPT" if self.dialogue.started else "MAIL" if self.dialogue.greeted else "EHLO"
+
+    def _refuse(self, reply: Reply, account: str | None, message_id: str) -> None:
+        fake, dialogue, now, stage = self.fake, self.dialogue, self._now, reply.stage
+        if reply.code in JUNK:
+            self._errors += 1
+        elif stage == "RCPT":
+            self._overshoot += 1
         if self._errors >= ERRORS or self._overshoot > OVERSHOOT:
-            reply = TOO_MANY_ERRORS
-        reply = reply._replace(stage=stage)
-        self._put(reply, now)
+            reply = Reply(*TOO_MANY_ERRORS, stage)
+        self._put(reply)
         message = Message(dialogue.account if account is None else account, message_id=message_id)
         if self._mail_from is not None and stage in ("MAIL", "RCPT", "DATA", "EOD"):
             recipients = dialogue.recipients if stage != "MAIL" else 0
@@ -503,17 +526,15 @@ class Connection(SMTP):
         if reply.closes:
             self.over = self._lingers = True
 
-    def _put(self, reply: Reply, now: float | None = None) -> None:
+    def _put(self, reply: Reply) -> None:
         """Queue a reply for sending."""
         key = reply[:3]
         data = self.fake.fixed.get(key)
         if data is None:
-            if "{" in reply.text:
-                moment = self.fake.clock.now() if now is None else now
-                text = self.fake.receiver.render(reply, self.dialogue, moment)
-                self.out += wire.reply(reply.code, reply.enhanced, text)
-                return
-            data = self.fake.fixed[key] = wire.reply(*key)
+            text = self.fake.receiver.render(reply, self.dialogue, self._now)
+            data = wire.reply(reply.code, reply.enhanced, text)
+            if text is reply.text:
+                self.fake.fixed[key] = data
         self.out += data
 
     def _flush(self) -> None:
@@ -541,11 +562,11 @@ class Connection(SMTP):
 
     async def _hello(self, argument: str, extended: bool) -> None:
         if not argument or not argument.isascii():
-            self._say(BAD_ARGUMENT, "EHLO")
+            self._protest(BAD_ARGUMENT, "EHLO")
             return
         self._mail_from = None
-        reply = self.fake.receiver.ehlo(self.dialogue, self.fake.clock.now())
-        if reply.code < 400:  # noqa: PLR2004
+        reply = self.fake.receiver.ehlo(self.dialogue, self._tick())
+        if reply.code < 400:
             lines = self.fake.ehlo[self.dialogue.tls]
             reply = reply._replace(text="\n".join(lines if extended else lines[:1]))
         self._say(reply)
@@ -554,16 +575,16 @@ class Connection(SMTP):
         """STARTTLS: the handshake, and everything said before it is forgotten (RFC 3207 §4.2)."""
         fake = self.fake
         if argument:
-            self._say(BAD_ARGUMENT, "EHLO")
+            self._protest(BAD_ARGUMENT, "EHLO")
         elif fake.shared.context is None or fake.provider.tls == "none":
-            self._say(NOT_IMPLEMENTED, "EHLO")
+            self._protest(NOT_IMPLEMENTED, "EHLO")
         elif self.dialogue.tls:
-            self._say(BAD_SEQUENCE, "EHLO")
+            self._protest(BAD_SEQUENCE, "EHLO")
         else:
             await self._send()
             self.tls_context = await asyncio.shield(fake.shared.context)
             self._mail_from = None
-            self._say(fake.receiver.starttls(self.dialogue, fake.clock.now()))
+            self._say(fake.receiver.starttls(self.dialogue, self._tick()))
             await super().smtp_STARTTLS("")
 
     async def smtp_AUTH(self, argument: str) -> None:
@@ -573,13 +594,13 @@ class Connection(SMTP):
         mechanism, _, initial = argument.partition(" ")
         mechanism = mechanism.upper()
         if not provider.auth:
-            self._say(NOT_IMPLEMENTED, "AUTH")
+            self._protest(NOT_IMPLEMENTED, "AUTH")
         elif not dialogue.greeted or (provider.tls == "required" and not dialogue.tls):
-            self._say(fake.receiver.auth(dialogue, "", "", fake.clock.now()))  # before the secret is sent
+            self._say(fake.receiver.auth(dialogue, "", "", self._tick()))  # before the secret is sent
         elif dialogue.account or dialogue.started:
-            self._say(BAD_SEQUENCE, "AUTH")
+            self._protest(BAD_SEQUENCE, "AUTH")
         elif mechanism not in provider.auth:
-            self._say(NO_SUCH_MECHANISM if mechanism else BAD_ARGUMENT, "AUTH")
+            self._protest(NO_SUCH_MECHANISM if mechanism else BAD_ARGUMENT, "AUTH")
         elif mechanism in ("LOGIN", "PLAIN"):
             await self._password(mechanism, initial)
         else:
@@ -600,13 +621,13 @@ class Connection(SMTP):
                 return
             credential = wire.plain(response)
             if credential is None:
-                self._say(NOT_BASE64)
+                self._protest(NOT_BASE64, "AUTH")
                 return
         user, password, acts_as = credential
         if acts_as and acts_as.lower() != user.lower():
             reply = fake.provider.says("auth_failed", "AUTH")  # nobody may act as somebody else (RFC 4616 §2)
         else:
-            reply = fake.receiver.auth(self.dialogue, user, password, fake.clock.now())
+            reply = fake.receiver.auth(self.dialogue, user, password, self._tick())
         self._logged_in(reply, user)
 
     async def _token(self, mechanism: str, initial: str) -> None:
@@ -617,16 +638,16 @@ class Connection(SMTP):
         user, secret, _ = wire.bearer(response) or wire.Credential("", "")
         owner, token = fake.issued.get(secret, ("", ""))
         user = user or owner
-        reply = fake.receiver.auth(self.dialogue, user, token, fake.clock.now(), token=True)
+        reply = fake.receiver.auth(self.dialogue, user, token, self._tick(), token=True)
         explains = mechanism == "OAUTHBEARER" or fake.provider.speaks_of("token_challenge")
         if explains and reply == fake.provider.says("token_refused", "AUTH"):
             # the error comes as a challenge, the client answers anything, and only then it fails (RFC 7628 §3.2.3)
             challenge = fake.provider.says("token_challenge", "AUTH")
-            await self._challenge(fake.receiver.render(challenge, self.dialogue, fake.clock.now()))
+            await self._challenge(fake.receiver.render(challenge, self.dialogue, self._tick()))
         self._logged_in(reply, user)
 
     def _logged_in(self, reply: Reply, user: str) -> None:
-        if reply.code >= 400 and not reply.limit:  # noqa: PLR2004
+        if reply.code >= 400 and not reply.limit:
             self.fake.auth_failures += 1
         self._say(reply, account=user.lower())
 
@@ -634,11 +655,11 @@ class Connection(SMTP):
         """Return what the client answers, decoded, or None if it was refused already."""
         line = initial.encode() or await self._challenge(challenge)
         if line == b"*":
-            self._say(CANCELLED)
+            self._protest(CANCELLED, "AUTH")
             return None
         response = wire.decoded(line.decode("ascii", "replace")) if line is not None else None
         if response is None:
-            self._say(AUTH_TOO_LONG if line is None else NOT_BASE64)
+            self._protest(AUTH_TOO_LONG if line is None else NOT_BASE64, "AUTH")
         return response
 
     async def _challenge(self, text: str) -> bytes | None:
@@ -655,23 +676,23 @@ class Connection(SMTP):
         fake = self.fake
         found = wire.path(argument, "FROM:")
         if found is None or found.address.lower() == "postmaster":
-            self._say(BAD_ARGUMENT, "MAIL")
+            self._protest(BAD_ARGUMENT, "MAIL")
             return
         address, more = found
         size, utf8 = 0, False
         if more:
             refusal, size, utf8 = self._parameters(more)
             if refusal is not None:
-                self._say(refusal, "MAIL")
+                self._protest(refusal, "MAIL")
                 return
         if not (utf8 or address.isascii()):
-            self._say(NOT_ASCII, "MAIL")
+            self._protest(NOT_ASCII, "MAIL")
             return
         if not self.dialogue.started:
             self._mail_from, self._size, self._utf8, self._overshoot = address, size, utf8, 0
-        self._say(fake.receiver.mail(self.dialogue, address, fake.clock.now(), size))
+        self._say(fake.receiver.mail(self.dialogue, address, self._tick(), size))
 
-    def _parameters(self, text: str) -> tuple[Reply | None, int, bool]:
+    def _parameters(self, text: str) -> tuple[Sentence | None, int, bool]:
         """Read MAIL's parameters: a refusal or None, the size, and whether addresses may be UTF-8."""
         fake = self.fake
         given = wire.parameters(text)
@@ -688,7 +709,7 @@ class Connection(SMTP):
         )
         if given or not announced:
             return NO_SUCH_PARAMETER, 0, False
-        wrong_size = size is not None and not (size.isascii() and size.isdigit() and len(size) <= 20)  # noqa: PLR2004 # RFC 1870 §3
+        wrong_size = size is not None and not (size.isascii() and size.isdigit() and len(size) <= 20)  # RFC 1870 §3
         wrong_body = body is not None and body.upper() not in ("7BIT", "8BITMIME")
         if wrong_size or wrong_body or utf8:
             return BAD_ARGUMENT, 0, False
@@ -699,33 +720,33 @@ class Connection(SMTP):
         fake = self.fake
         found = wire.path(argument, "TO:")
         if found is None or not found.address:
-            self._say(BAD_ARGUMENT, "RCPT")
+            self._protest(BAD_ARGUMENT, "RCPT")
         elif found.parameters:
-            self._say(BAD_ARGUMENT if wire.parameters(found.parameters) is None else NO_SUCH_PARAMETER, "RCPT")
+            self._protest(BAD_ARGUMENT if wire.parameters(found.parameters) is None else NO_SUCH_PARAMETER, "RCPT")
         elif not (self._utf8 or found.address.isascii()):
-            self._say(NOT_ASCII, "RCPT")
+            self._protest(NOT_ASCII, "RCPT")
         else:
-            self._say(fake.receiver.rcpt(self.dialogue, found.address, fake.clock.now()))
+            self._say(fake.receiver.rcpt(self.dialogue, found.address, self._tick()))
 
     async def smtp_DATA(self, argument: str) -> None:
         """Answer DATA: the message, and the verdict on it."""
-        fake, dialogue, clock = self.fake, self.dialogue, self.fake.clock
+        fake, dialogue = self.fake, self.dialogue
         receiver = fake.receiver
         if argument:
-            self._say(BAD_ARGUMENT, "DATA")
+            self._protest(BAD_ARGUMENT, "DATA")
             return
-        reply = receiver.data(dialogue, clock.now())
+        reply = receiver.data(dialogue, self._tick())
         self._say(reply)
-        if reply.code >= 400:  # noqa: PLR2004
+        if reply.code >= 400:
             return
         await self._send()
         size, head = await self._reader.message()
         message_id = wire.message_id(head)
-        now = clock.now()
+        now = self._tick()
         self._size = size
         reply = receiver.end_of_data(dialogue, size, now, wire.author(head) if fake.needs_author else "")
-        if reply.code >= 400:  # noqa: PLR2004
-            self._say(reply, "EOD", message_id=message_id)
+        if reply.code >= 400:
+            self._say(reply, message_id=message_id)
             self._mail_from = None
             return
         leaves = now + reply.delay
@@ -752,23 +773,23 @@ class Connection(SMTP):
     async def smtp_RSET(self, argument: str) -> None:
         """RSET: the transaction is dropped."""
         self._mail_from = None
-        self._say(self.fake.receiver.rset(self.dialogue, self.fake.clock.now()))
+        self._say(self.fake.receiver.rset(self.dialogue, self._tick()))
 
     async def smtp_NOOP(self, argument: str) -> None:
         """NOOP: nothing."""
-        self._say(NOOP)
+        self._protest(NOOP)
 
     async def smtp_VRFY(self, argument: str) -> None:
         """VRFY: what may always be said (RFC 5321 §3.5.3)."""
-        self._say(CANNOT_VERIFY if argument else BAD_ARGUMENT)
+        self._protest(CANNOT_VERIFY if argument else BAD_ARGUMENT)
 
     async def smtp_HELP(self, argument: str) -> None:
         """HELP: where to find it."""
-        self._say(HELP)
+        self._protest(HELP)
 
     async def smtp_QUIT(self, argument: str) -> None:
         """QUIT: the session is over."""
-        reply = self.fake.receiver.quit(self.dialogue, self.fake.clock.now())
+        reply = self.fake.receiver.quit(self.dialogue, self._tick())
         self._put(reply)
         self._leave()
 

@@ -136,7 +136,7 @@ def plain(response: str) -> Credential | None:
     'rep01@us.example'
     """
     parts = response.split("\0")
-    return Credential(parts[1], parts[2], parts[0]) if len(parts) == 3 and parts[1] else None  # noqa: PLR2004
+    return Credential(parts[1], parts[2], parts[0]) if len(parts) == 3 and parts[1] else None
 
 
 def bearer(response: str) -> Credential | None:
@@ -155,7 +155,7 @@ def bearer(response: str) -> Credential | None:
     gs2 = head.split(",")
     if head.startswith("user="):
         user = head[5:]
-    elif len(gs2) == 3 and gs2[0] in ("n", "y") and not gs2[2] and (not gs2[1] or gs2[1].startswith("a=")):  # noqa: PLR2004
+    elif len(gs2) == 3 and gs2[0] in ("n", "y") and not gs2[2] and (not gs2[1] or gs2[1].startswith("a=")):
         user = gs2[1][2:].replace("=2C", ",").replace("=3D", "=")
     else:
         return None

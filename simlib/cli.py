@@ -23,8 +23,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0 (fine), 1 (the verdict is no) or 2 (bad input, one line on stderr says what)."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["serve"]:
+        # the server's process is ours: its signals and its CPU time are its own
+        os.execv(sys.executable, [sys.executable, "-m", "fake_servers", *given[1:]])
     parser = _parser()
-    options = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    options = parser.parse_args(given)
     if options.command is None:
         parser.print_help()
         return 0
@@ -84,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     providers.add_argument("--stale", action="store_true", help="list facts past their review date; exit 1 if any")
     _facts_options(providers, readings=False)
     providers.set_defaults(run=_providers)
+
+    commands.add_parser("serve", help="fake servers that answer as the providers do", add_help=False)
 
     lab = commands.add_parser("lab", help="open the notebooks in JupyterLab")
     lab.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("notebooks"), help="where they are")
@@ -213,7 +219,7 @@ def _providers(options: argparse.Namespace) -> int:
     if options.stale:
         return _stale(chosen, options)
     if options.json:
-        facts = [provider.model_dump(mode="json", by_alias=True, exclude_defaults=True) for provider in chosen]
+        facts = [provider.model_dump(mode="json", by_alias=True, exclude_unset=True) for provider in chosen]
         print(json.dumps(facts[0] if options.name else facts))
         return 0
     if not options.name:

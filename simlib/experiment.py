@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,11 +113,14 @@ class Summary:
         For each limit, the messages that it throttled.
     bound_by : dict
         For each cause, the seconds that accepted messages waited for it.
+    other_refusals : dict
+        For each reply that isn't a limit's, such as ``"535 5.7.3 at AUTH"``, the messages that it was the end of.
     """
 
     numbers: dict[str, float]
     refusals: dict[str, float]
     bound_by: dict[str, float]
+    other_refusals: dict[str, float]
 
 
 def delays(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant: str) -> Floats:
@@ -185,7 +189,19 @@ def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> 
             numbers,
             {name: float((by & mine).sum()) for name, by in throttled_by.items()},
             {name: float(seconds[mine & fates.accepted].sum()) for name, seconds in causes.items()},
+            _other_refusals(attempts, mine[message]),
         )
+    return found
+
+
+def _other_refusals(attempts: Attempts, rows: Bools) -> dict[str, float]:
+    """Count the messages that ended with a reply that isn't a limit's: a credential's, a block list's, none at all."""
+    last = np.bincount(attempts["kind"][rows & (attempts["final"] > 0)].astype(int), minlength=len(attempts.kinds))
+    found: dict[str, float] = {}
+    for count, (_, code, enhanced, _, stage, limit) in zip(last.tolist(), attempts.kinds, strict=True):
+        if count and not limit and not 200 <= code < 300:
+            said = " ".join(part for part in (str(code), enhanced) if part) if code else "no reply"
+            found[f"{said} at {stage}"] = found.get(f"{said} at {stage}", 0.0) + count
     return found
 
 
@@ -481,6 +497,10 @@ class Result:
         """Return, for each limit, the messages that it throttled."""
         return self._by_name(alternative, tenant, lambda summary: summary.refusals)
 
+    def other_refusals(self, alternative: str, tenant: str) -> dict[str, Estimate]:
+        """Return, for each reply that isn't a limit's, the messages that ended with it."""
+        return self._by_name(alternative, tenant, lambda summary: summary.other_refusals)
+
     def bound_by(self, alternative: str, tenant: str) -> dict[str, float]:
         """Return the share of each cause in the total delay of accepted messages; empty if there was none."""
         totals: dict[str, float] = {}
@@ -567,6 +587,7 @@ class Result:
                 probability, low, high = self.finished(alternative, tenant)
                 numbers["finished"] = {"probability": probability, "low": low, "high": high}
                 numbers["refusals"] = {k: v.json() for k, v in self.refusals(alternative, tenant).items()}
+                numbers["other_refusals"] = {k: v.json() for k, v in self.other_refusals(alternative, tenant).items()}
                 numbers["bound_by"] = self.bound_by(alternative, tenant)
                 tenants[tenant] = numbers
             alternatives[alternative] = {"ends_at": self.ends_at(alternative), "tenants": tenants}
@@ -752,9 +773,11 @@ def _simulate_all(
         tasks = (delayed(_replicate)(variants, seed, number, as_of) for number in range(1, replications))
         with _deaf_children():
             results = Parallel(n_jobs=workers, return_as="generator")(tasks)
-        for one in results:
-            found.append(one)
-            tell(len(found), replications)
+        with warnings.catch_warnings(), contextlib.closing(results):
+            warnings.simplefilter("ignore", UserWarning)  # who interrupts needn't hear how many tasks that cancels
+            for one in results:
+                found.append(one)
+                tell(len(found), replications)
     else:
         for number in range(1, replications):
             found.append(_replicate(variants, seed, number, as_of))
@@ -879,7 +902,8 @@ def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "
     causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
     kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(attempts.messages))])
     ended = ~np.isnan(attempts["ended"])
-    at, code, held = attempts["ended"][ended], code[ended], attempts["held"][ended]
+    at = (attempts["ended"] + np.where(late, attempts["held"], 0.0))[ended]  # accepted late: when it was moved on
+    code, held = code[ended], attempts["held"][ended]
     waited = kept[message[ended]] > INSTANT
     minutes = np.arange(math.ceil((at.max() if len(at) else 0) / 60) + 1)
     minute = (at // 60).astype(int)

@@ -9,11 +9,13 @@ import datetime as dt
 import io
 import re
 import textwrap
+import unicodedata
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
@@ -22,12 +24,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import offset_copy
+from matplotlib.transforms import Bbox, offset_copy
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["comparison", "delay_ecdf", "forest", "goodput", "save", "timeline", "timelines"]
+__all__ = ["comparison", "delay_ecdf", "dependence", "forest", "goodput", "save", "timeline", "timelines"]
 
 Floats = np.typing.NDArray[np.float64]
 Bools = np.typing.NDArray[np.bool_]
@@ -37,7 +39,7 @@ DPI = 150
 SMALL, NORMAL, LARGE = 9.0, 10.0, 12.0  # points
 INK, PALE = "#222222", "#8a8a8a"
 HALO = [withStroke(linewidth=2.5, foreground="white")]
-GAP = 4.0  # points between a thing and its label
+GAP, SAMPLE = 4.0, 20.0  # points: between a thing and its label; a piece of a curve before its name
 
 # Colors of Okabe and Ito's palette, which the color-blind can tell apart; as greys these are dark, light and black.
 BLUE, ORANGE = "#0072B2", "#E69F00"
@@ -52,7 +54,7 @@ class _Figure(Figure):
         return buffer.getvalue()
 
 
-def save(figure: Figure, path: "str | PathLike[str] | io.BytesIO") -> None:
+def save(figure: Figure, path: str | PathLike[str] | IO[bytes]) -> None:
     """Write a figure as PNG, at 150 dots per inch; the same figure gives the same bytes.
 
     Parameters
@@ -111,6 +113,14 @@ def timeline(
     -------
     Figure
         With one Axes. Its scale is logarithmic if the largest minute dwarfs the rest.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> minutes = pd.date_range("2026-12-01T10:00", periods=2, freq="min", tz="Asia/Tokyo")
+    >>> table = pd.DataFrame({"accepted": [30, 0], "held": [0, 30], "refused": 0, "holding": [1.0, 0.0]}, index=minutes)
+    >>> timeline(table, "30 of 60 wait a minute", "office365/messages-per-minute").axes[0].get_xlabel()
+    'local time (UTC+09:00), 2026-12-01'
     """
     figure = _Figure(figsize=(WIDTH, 4.0), dpi=DPI, layout="constrained")
     _title(figure, title)
@@ -118,7 +128,7 @@ def timeline(
     _plain(axes)
     if not _busy(table).any():
         _say(axes, "nothing was sent")
-        return figure
+        return _settled(figure)
     shown = _between([table], between)
     part = _cut(table, shown)
     log = _dwarfed([part])
@@ -137,11 +147,12 @@ def timeline(
         text = f"{series.label}: at most {points[:, 1].max():,.0f} a minute"
         if series.column == "refused" and limit and not holding:
             text = f"{text}\nby {limit}"
-        labels.append((text, _legible(series.color), _heights(points)))
+        labels.append(_Label(text, _legible(series.color), _heights(points)))
         obstacles += [points, points, points]  # a label may rather cross a stem than hide a marker
     top = part[[series.column for series in SERIES]].to_numpy(dtype=float).max(axis=1)
-    obstacles += [np.column_stack([_days(part), top * share]) for share in np.linspace(0.1, 0.9, 5)]
-    figure.draw_without_rendering()  # settles where the axes are
+    for share in np.linspace(0.05, 0.95, 15):
+        obstacles.append(np.column_stack([_days(part), (1 + top) ** share - 1 if log else top * share]))
+    _settled(figure)
     if holding:
         _name_shade(axes, part, limit)
     _place(axes, labels, obstacles)
@@ -149,13 +160,14 @@ def timeline(
 
 
 def _points(table: "pd.DataFrame", series: _Series) -> Floats:
-    """When and how many, for the minutes that have any."""
+    """Return when and how many, for the minutes that have any."""
     values = table[series.column].to_numpy(dtype=float)
-    return np.column_stack([_days(table), values])[values > 0]
+    points: Floats = np.column_stack([_days(table), values])[values > 0]
+    return points
 
 
 def _heights(points: Floats) -> Floats:
-    """Where to write the label of a series, best place first: the middle of its highest minutes, then lower ones."""
+    """Order the places for a series' label: the middle of its highest minutes first, then lower ones."""
     highest = np.flatnonzero(points[:, 1] == points[:, 1].max())
     distance = abs(np.arange(len(points)) - highest[len(highest) // 2])
     return points[np.lexsort([distance, -points[:, 1]])][:60]
@@ -191,7 +203,7 @@ def timelines(
         axes = figure.subplots()
         _plain(axes)
         _say(axes, "nothing was sent")
-        return figure
+        return _settled(figure)
     shown = _between(list(tables.values()), between)
     parts = {name: _cut(table, shown) for name, table in tables.items()}
     log = _dwarfed(list(parts.values()))
@@ -206,15 +218,15 @@ def timelines(
         axes.set_title(
             _outcome(tables[name], (limits or {}).get(name, "")), loc="right", fontsize=SMALL, color=INK, pad=3
         )
-    handles = [_handle(series) for series in SERIES]
+    handles: list[Line2D | Patch] = [_handle(series) for series in SERIES]
     handles.append(Patch(facecolor=SHADES(1.0), label="a limit holds replies"))
     _key(rows[0], handles, above=20)
     figure.supylabel("attempts per minute" + (", log scale" if log else ""), fontsize=NORMAL, color=INK)
-    return figure
+    return _settled(figure)
 
 
 def _outcome(table: "pd.DataFrame", limit: str) -> str:
-    """What was held and refused, in words."""
+    """Say what was held and refused."""
     held, refused = int(table["held"].sum()), int(table["refused"].sum())
     parts = [f"{held:,} held" if held else "", f"{refused:,} refused" if refused else ""]
     text = ", ".join(part for part in parts if part) or "nothing held or refused"
@@ -227,7 +239,8 @@ def _handle(series: _Series) -> Line2D:
 
 def _busy(table: "pd.DataFrame") -> Bools:
     """Whether anything happened in a minute."""
-    return (table[["accepted", "held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)
+    busy: Bools = (table[["accepted", "held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)
+    return busy
 
 
 def _between(
@@ -241,14 +254,15 @@ def _between(
     ]
     spans = [(one[0], one[-1]) for one in throttled if len(one)] or [_core(one) for one in tables if _busy(one).any()]
     first, end = min(one[0] for one in spans), max(one[1] for one in spans) + MINUTE
+    if end - first < 5 * MINUTE:
+        return first - 2 * MINUTE, end + 2 * MINUTE  # else a single minute would fill the plot
     margin = max(2 * MINUTE, (end - first) / 20)
     earliest, latest = min(t.index[0] for t in tables if len(t)), max(t.index[-1] for t in tables if len(t)) + MINUTE
-    # a single minute keeps its margin: without neighbours it would fill the plot
-    return (max(first - margin, min(earliest, first - 2 * MINUTE)), min(end + margin, max(latest, end + 2 * MINUTE)))
+    return max(first - margin, earliest), min(end + margin, latest)
 
 
 def _core(table: "pd.DataFrame") -> tuple[dt.datetime, dt.datetime]:
-    """The minutes of the central 99 % of what was sent."""
+    """Find the minutes of the central 99 % of what was sent."""
     sent = table[[series.column for series in SERIES]].to_numpy(dtype=float).sum(axis=1).cumsum()
     first, last = np.searchsorted(sent, [0.005 * sent[-1], 0.995 * sent[-1]])
     return table.index[first], table.index[last]
@@ -261,11 +275,15 @@ def _cut(table: "pd.DataFrame", shown: tuple[dt.datetime, dt.datetime]) -> "pd.D
 
 
 def _days(table: "pd.DataFrame") -> Floats:
-    """The middle of each minute, as matplotlib counts days."""
+    """Return the middle of each minute, as matplotlib counts days."""
     index = table.index
     if getattr(index, "tz", None) is not None:
         index = index.tz_convert("UTC").tz_localize(None)
-    return np.asarray(date2num(index.to_numpy(dtype="datetime64[ns]")), dtype=float) + 0.5 / 1440
+    return _day(index.to_numpy(dtype="datetime64[ns]")) + 0.5 / 1440
+
+
+def _day(moments: Any) -> Floats:
+    return np.asarray(date2num(moments), dtype=np.float64)  # type: ignore[no-untyped-call]
 
 
 def _dwarfed(tables: "Sequence[pd.DataFrame]") -> bool:
@@ -296,11 +314,13 @@ def _scale(axes: Axes, tables: "Sequence[pd.DataFrame]", log: bool, headroom: bo
 def _clock_axis(axes: Axes, shown: tuple[dt.datetime, dt.datetime], note: str = "") -> None:
     """Set the horizontal axis: the local time, with its date and zone in the label."""
     first, end = shown
-    axes.set_xlim(float(date2num(first)), float(date2num(end)))
-    axes.xaxis.set_major_locator(AutoDateLocator(tz=first.tzinfo, minticks=4, maxticks=9))
+    axes.set_xlim(*_day([first, end]))
+    locator = AutoDateLocator(tz=first.tzinfo, minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
     final = end - MINUTE
     several = first.date() != final.date()
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M\n%m-%d" if several else "%H:%M", tz=first.tzinfo))
+    pattern = "%H:%M\n%m-%d" if several else "%H:%M"
+    axes.xaxis.set_major_formatter(DateFormatter(pattern, tz=first.tzinfo))  # type: ignore[no-untyped-call]
     zone = f" (UTC{first:%z})" if first.tzinfo is not None else ""
     zone = re.sub(r"(\d\d)(\d\d)\)", r"\1:\2)", zone)
     days = f"{first:%Y-%m-%d} to {final:%Y-%m-%d}" if several else f"{first:%Y-%m-%d}"
@@ -320,14 +340,16 @@ def _minutes(axes: Axes, table: "pd.DataFrame") -> None:
         axes.pcolormesh(
             edges, [0, 1], shade, cmap=SHADES, vmin=0, vmax=1, transform=axes.get_xaxis_transform(), zorder=0.5
         )
-    size = float(np.clip(600 / max(len(days), 1), 2.2, 5.0))
+    size = float(np.clip(600 / len(days), 2.8, 5.0))
     top = table[[series.column for series in SERIES]].to_numpy(dtype=float).max(axis=1)
     axes.vlines(days[top > 0], 0, top[top > 0], color="#a8a8a8", linewidth=0.22 * size, zorder=2)
     for series in SERIES:
         points = _points(table, series)
+        if not len(points):
+            continue  # even an empty line takes part in the layout
         axes.plot(
             points[:, 0], points[:, 1], linestyle="", marker=series.marker, color=series.color, markersize=size,
-            markeredgecolor="white" if series.filled else series.color, markeredgewidth=0.3 if series.filled else 0.9,
+            markeredgecolor=_legible(series.color), markeredgewidth=0.5 if series.filled else 0.9,
             label=series.label, zorder=3, clip_on=False,
         )  # fmt: skip
     axes.set_xlim(limits[0])
@@ -360,7 +382,7 @@ MARKS = {
     10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 6 * 3600: "6 h", 86400: "1 day", 7 * 86400: "1 week",
 }  # fmt: skip
 COLORS = (INK, BLUE, "#D55E00", "#009E73", "#A6428A", ORANGE, PALE, "#56B4E9")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.2)), (0, (7, 2, 1.5, 2)), (0, (1, 1)))  # 5 and 8: 40 pairs
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1, 1.2)), (0, (7, 2, 1.5, 2)), (0, (3.5, 1.2)))  # 5 and 8: 40 pairs
 
 
 def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figure:
@@ -378,13 +400,19 @@ def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figur
     -------
     Figure
         With one Axes. A curve begins at the left edge with what is accepted at once and ends with the last message
-        accepted: short of 100 %, at a cross, if some never were. Identical curves are drawn once, under all
-        their names.
+        accepted: at a dot if all were; short of 100 %, at a cross, if some never were. Identical curves are drawn
+        once, under all their names.
 
     Raises
     ------
     ValueError
         If a delay is negative or nan.
+
+    Examples
+    --------
+    >>> delays = {"held": [0.0, 60.0], "refused": [0.0, float("inf")]}
+    >>> [text.get_text() for text in delay_ecdf(delays, "Half of it late or lost").axes[0].texts]
+    ['refused: 50 % never accepted', 'held']
     """
     figure = _Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="constrained")
     _title(figure, title)
@@ -404,7 +432,7 @@ def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figur
     axes.set_yticks(np.linspace(0, 1, 6).tolist())
     if not curves:
         _say(axes, "nothing was offered")
-        return figure
+        return _settled(figure)
     labels = []
     obstacles = []
     for number, (name, (x, y, never)) in enumerate(curves.items()):
@@ -414,20 +442,24 @@ def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figur
             x, y, color=color, linestyle=dashes, linewidth=1.7, drawstyle="steps-post", label=text,
             zorder=2 if dashes == "-" else 2.5, clip_on=False,
         )  # fmt: skip
-        if never:
-            at = (x[-1], y[-1]) if len(x) else (AT_ONCE, 0.0)
-            axes.plot(*at, color=color, marker="X", markersize=8, markeredgecolor="white", zorder=4, clip_on=False)
+        end = (x[-1], y[-1]) if len(x) else (AT_ONCE, 0.0)
+        marker, size = ("X", 8.0) if never else ("o", 4.5)
+        axes.plot(
+            *end, color=color, marker=marker, markersize=size, markeredgecolor="white" if never else color, zorder=4,
+            clip_on=False, label="_end",
+        )  # fmt: skip
         path = _dense(axes, x, y) if len(x) else np.array([[AT_ONCE, 0.0]])
         obstacles.append(path)
-        labels.append((text, _legible(color), path[-1:] if never else path))
+        # the cross says which curve it is; a curve without one is named beside a piece of it
+        labels.append(_Label(text, _legible(color), *((path[-1:],) if never else (path[::-5], dashes))))
     figure.draw_without_rendering()
     if not _place(axes, labels, obstacles):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=SMALL, handlelength=3.2)
-    return figure
+    return _settled(figure)
 
 
 def _curves(delays: "Mapping[str, np.typing.ArrayLike]") -> dict[str, tuple[Floats, Floats, float]]:
-    """Times and shares of each curve and the share never accepted; identical curves under one name."""
+    """Return times and shares of each curve and the share never accepted; identical curves under one name."""
     names: dict[bytes, list[str]] = {}
     found: dict[bytes, tuple[Floats, Floats, float]] = {}
     for name, values in delays.items():
@@ -452,66 +484,104 @@ def _dense(axes: Axes, x: Floats, y: Floats) -> Floats:
     corners_x, corners_y = np.repeat(np.log(x), 2)[1:], np.repeat(y, 2)[:-1]
     width, height = np.diff(np.log(axes.get_xlim()))[0], np.diff(axes.get_ylim())[0]
     walked = np.append(0.0, np.cumsum(np.abs(np.diff(corners_x)) / width + np.abs(np.diff(corners_y)) / height))
-    steps = np.linspace(0, walked[-1], 400)
+    steps = np.linspace(0, walked[-1], 250)
     return np.column_stack([np.exp(np.interp(steps, walked, corners_x)), np.interp(steps, walked, corners_y)])
 
 
-def _place(axes: Axes, labels: Sequence[tuple[str, str, Floats]], obstacles: Sequence[Floats]) -> bool:
-    """Write each label beside one of its anchors where it covers neither a curve nor another label.
+class _Label(NamedTuple):
+    """A text, where it may stand (best place first), and the dashes of the curve that it names."""
+
+    text: str
+    color: str
+    anchors: Floats
+    dashes: Any = None
+
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
+
+def _place(axes: Axes, labels: Sequence[_Label], obstacles: Sequence[Floats]) -> bool:
+    """Write each label near one of its anchors where it covers neither what is drawn nor another label.
 
     Returns
     -------
     bool
-        Whether all fitted; if not, none is written.
+        Whether all fit; if not, none is written.
     """
-    frame = axes.get_window_extent()
-    gap = GAP * axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
-    paths = [axes.transData.transform(points) for points in obstacles]
-    points = np.concatenate(paths) if paths else np.empty((0, 2))
-    taken: list[tuple[float, float, float, float]] = []
-    for old in axes.texts:
-        box = old.get_window_extent()
-        taken.append((box.x0, box.y0, box.x1, box.y1))
-    written: list[Any] = []
-    for text, color, anchors in labels:
-        label = axes.text(0, 0, text, fontsize=SMALL, color=color, path_effects=HALO, zorder=5, linespacing=1.1)
-        label.set_in_layout(False)
-        written.append(label)
-        size = label.get_window_extent()
-        best: tuple[float, float, float] | None = None
-        for rank, (px, py) in enumerate(axes.transData.transform(anchors)):
-            for x0, y0 in _beside(px, py, size.width, size.height, gap):
-                box = x0, y0, x0 + size.width, y0 + size.height
-                if box[0] < frame.x0 + 2 or box[2] > frame.x1 - 2 or box[1] < frame.y0 + 2 or box[3] > frame.y1 - 2:
-                    continue
-                if any(x0 < b[2] + gap and box[2] > b[0] - gap and y0 < b[3] and box[3] > b[1] for b in taken):
-                    continue
-                cost = _crowding(points, box, gap) + 0.02 * rank
-                if best is None or cost < best[0]:
-                    best = cost, x0, y0
-        if best is None:
-            for one in written:
-                one.remove()
+    point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    gap, sample = GAP * point, SAMPLE * point
+    drawn = np.concatenate([axes.transData.transform(points) for points in obstacles])
+    frame = _box(axes.get_window_extent().padded(-2))
+    taken = [_box(text.get_window_extent()) for text in axes.texts]
+    to_data = axes.transData.inverted()
+    written: list[Artist] = []
+    for label in sorted(labels, key=lambda label: len(label.anchors)):  # those with little choice first
+        text = axes.text(0, 0, label.text, fontsize=SMALL, color=label.color, path_effects=HALO, zorder=5)
+        text.set_in_layout(False)
+        written.append(text)
+        size = text.get_window_extent()
+        before = 0.0 if label.dashes is None else sample + gap
+        found = _room(
+            axes.transData.transform(label.anchors), before + size.width, size.height, drawn, frame, taken, gap
+        )
+        if found is None:
+            for artist in written:
+                artist.remove()
             return False
-        taken.append((best[1], best[2], best[1] + size.width, best[2] + size.height))
-        x, y = axes.transData.inverted().transform((best[1], best[2]))
-        label.set(position=(float(x), float(y)), verticalalignment="bottom")
+        (left, bottom, right, top), far, anchor = found
+        taken.append((left, bottom, right, top))
+        text.set(position=to_data.transform((left + before, bottom)), verticalalignment="bottom")
+        lines: list[tuple[Any, Any, float]] = []
+        if label.dashes is not None:
+            middle = (bottom + top) / 2
+            lines.append(([(left, middle), (left + sample, middle)], label.dashes, 1.7))
+        if far:
+            lines.append(([anchor, (np.clip(anchor[0], left, right), np.clip(anchor[1], bottom, top))], "-", 0.7))
+        for ends, dashes, width in lines:
+            x, y = to_data.transform(ends).T
+            written += axes.plot(x, y, color=label.color, linestyle=dashes, linewidth=width, zorder=4.5, label="_sign")
     return True
 
 
-def _beside(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, float]]:
-    """Lower left corners of a box that stands at a point: right, left, above and below of it, and at its corners."""
-    across = {"right": x + gap, "middle": x - width / 2, "left": x - gap - width}
-    up = {"above": y + gap, "middle": y - height / 2, "below": y - gap - height}
-    return [(across[a], up[b]) for a in across for b in up if (a, b) != ("middle", "middle")]
+def _box(extent: Bbox) -> Box:
+    return extent.x0, extent.y0, extent.x1, extent.y1
 
 
-def _crowding(points: Floats, box: tuple[float, float, float, float], gap: float) -> float:
+def _room(
+    anchors: Floats, width: float, height: float, drawn: Floats, frame: Box, taken: Sequence[Box], gap: float
+) -> tuple[Box, bool, Floats] | None:
+    """Find the box that covers least: where it is, whether it is away from its anchor, and the anchor."""
+    best: tuple[Box, bool, Floats] | None = None
+    least = np.inf
+    for rank, anchor in enumerate(anchors):
+        for left, bottom, far in _beside(anchor[0], anchor[1], width, height, gap):
+            box = (left, bottom, left + width, bottom + height)
+            if box[0] < frame[0] or box[1] < frame[1] or box[2] > frame[2] or box[3] > frame[3]:
+                continue
+            if any(left < t[2] + gap and box[2] > t[0] - gap and bottom < t[3] and box[3] > t[1] for t in taken):
+                continue
+            cost = _crowding(drawn, box, gap) + far + 0.002 * rank
+            if cost < least:
+                least, best = cost, (box, far, anchor)
+    return best
+
+
+def _beside(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, float, bool]]:
+    """List where a box may stand: its lower left corner, and whether that is away from the point, not next to it."""
+    places = []
+    for far, away in ((False, gap), (True, 3 * gap)):
+        across = (x + away, x - width / 2, x - away - width)
+        up = (y + away, y - height / 2, y - away - height)
+        places += [(across[i], up[k], far) for i, k in np.ndindex(3, 3) if (i, k) != (1, 1)]
+    return places
+
+
+def _crowding(points: Floats, box: Box, gap: float) -> float:
     """How much of what is drawn a box covers, and a little for what it nearly covers."""
     dx = np.maximum(np.maximum(box[0] - points[:, 0], points[:, 0] - box[2]), 0.0)
     dy = np.maximum(np.maximum(box[1] - points[:, 1], points[:, 1] - box[3]), 0.0)
     away = np.hypot(dx, dy)
-    return float((away < 0.7 * gap).sum() + 0.02 * np.maximum(1 - away / (6 * gap), 0).sum())
+    return float((away < 0.7 * gap).sum() + 0.005 * np.maximum(1 - away / (6 * gap), 0).sum())
 
 
 # How sure that is
@@ -523,8 +593,8 @@ def goodput(table: "pd.DataFrame", title: str, label: str = "accepted messages p
     Parameters
     ----------
     table : DataFrame
-        One row per alternative, drawn in this order. Columns: ``alternative``, ``mean``, ``low``, ``high``; low and high
-        may be missing values (no interval), mean too (no number).
+        One row per alternative, drawn in this order. Columns: ``alternative``, ``mean``, ``low``, ``high``; low and
+        high may be missing values (no interval), mean too (no number).
     title : str
         What is to be seen.
     label : str, optional
@@ -534,6 +604,13 @@ def goodput(table: "pd.DataFrame", title: str, label: str = "accepted messages p
     -------
     Figure
         With one Axes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"alternative": ["Gmail"], "mean": [279.5], "low": [277.1], "high": [281.9]})
+    >>> [text.get_text() for text in goodput(table, "Gmail takes it all").axes[0].texts]
+    ['280  (277 to 282)']
     """
     return _dots(table, title, f"{label}, with 95 % interval", signed=False)
 
@@ -554,6 +631,13 @@ def forest(differences: "pd.DataFrame", title: str, label: str = "difference fro
     -------
     Figure
         With one Axes. The dot is open where the interval does not exclude 0.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"alternative": ["Gmail"], "mean": [12.0], "low": [-3.0], "high": [27.0]})
+    >>> [text.get_text() for text in forest(table, "No difference shown").axes[0].texts]
+    ['+12  (−3 to +27)']
     """
     return _dots(differences, title, f"{label}, with 95 % interval (open: 0 is not excluded)", signed=True)
 
@@ -573,7 +657,7 @@ def _dots(table: "pd.DataFrame", title: str, label: str, signed: bool) -> Figure
     if not known.any():
         _say(axes, "no numbers")
         axes.set_xticks([])
-        return figure
+        return _settled(figure)
     sure = known & ((lows > 0) | (highs < 0)) if signed else known  # without an interval nothing is excluded
     lows, highs = np.where(np.isfinite(lows), lows, means), np.where(np.isfinite(highs), highs, means)
     axes.hlines(rows[known], lows[known], highs[known], color=INK, linewidth=1.6)
@@ -592,11 +676,116 @@ def _dots(table: "pd.DataFrame", title: str, label: str, signed: bool) -> Figure
     axes.set_xlim(reach.min() - margin if signed or reach.min() < 0 else 0.0, reach.max() + margin)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value, signed)))
-    for row, mean, low, high in zip(rows, means, lows, highs, strict=True):
+    for row, mean, low, high in zip(rows.tolist(), means, lows, highs, strict=True):
         interval = f"  ({_number(low, signed)} to {_number(high, signed)})" if high > low else ""
         text = f"{_number(mean, signed)}{interval}" if np.isfinite(mean) else "no number"
         axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL, color=INK)
-    return figure
+    return _settled(figure)
+
+
+# How one number depends on another
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def dependence(
+    points: "pd.DataFrame",
+    title: str,
+    across: str,
+    up: str,
+    lines: "Mapping[str, tuple[np.typing.ArrayLike, np.typing.ArrayLike]] | None" = None,
+    unit: Literal["number", "share", "seconds"] = "number",
+    log: bool = False,
+) -> Figure:
+    """Draw how a simulated number depends on another, where there is a theory as points on its curve.
+
+    Parameters
+    ----------
+    points : DataFrame
+        What was simulated. Columns: ``name``, whose number it is; ``x``; ``mean``, ``low``, ``high``. Low and high may
+        be missing values (no interval), mean too (no number).
+    title : str
+        What is to be seen.
+    across, up : str
+        What the axes show, with units.
+    lines : mapping of str to (x, y), optional
+        A curve for each name. The points of a name without one are joined.
+    unit : str, optional
+        ``"share"`` labels the vertical axis in percent, ``"seconds"`` in minutes and hours on a logarithmic scale.
+    log : bool, optional
+        Whether the horizontal axis is logarithmic; it is then labelled at the points.
+
+    Returns
+    -------
+    Figure
+        With one Axes: a point with its 95 % interval where something was simulated.
+    """
+    figure = _Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes)
+    axes.set_xlabel(across, fontsize=NORMAL, color=INK)
+    axes.set_ylabel(up + (", log scale" if unit == "seconds" else ""), fontsize=NORMAL, color=INK)
+    points = points[np.isfinite(points["mean"].to_numpy(dtype=float))]
+    paths: dict[str, Floats] = {name: np.column_stack([*line]) for name, line in (lines or {}).items()}
+    for name, mine in points.groupby("name", sort=False):
+        paths.setdefault(str(name), mine[["x", "mean"]].to_numpy(dtype=float))
+    if not paths:
+        _say(axes, "no numbers")
+        return _settled(figure)
+    everywhere = np.concatenate(list(paths.values()))
+    _axis_of_numbers(axes, np.unique(points["x"].to_numpy(dtype=float)), log)
+    _axis_of_results(axes, np.append(everywhere[:, 1], points["high"].to_numpy(dtype=float)), unit)
+    labels, obstacles = [], []
+    for number, (name, path) in enumerate(paths.items()):
+        color, dashes, marker = (signs[number % len(signs)] for signs in (COLORS, DASHES, MARKERS))
+        axes.plot(*path.T, color=color, linestyle=dashes, linewidth=1.5, label=name, zorder=2)
+        mine = points[points["name"] == name]
+        x, mean, low, high = (mine[column].to_numpy(dtype=float) for column in ("x", "mean", "low", "high"))
+        axes.vlines(x, low, high, color=color, linewidth=1.5, zorder=2.5)
+        for edge in (low, high):
+            axes.plot(x, edge, linestyle="", marker="_", color=color, markersize=7, label="_edge", zorder=2.5)
+        axes.plot(
+            x, mean, linestyle="", marker=marker, color=color, markersize=6, markeredgecolor="white",
+            markeredgewidth=0.6, label="_points", zorder=3,
+        )  # fmt: skip
+        corners = axes.transData.transform(path)
+        walked = np.append(0.0, np.hypot(*np.diff(corners, axis=0).T).cumsum())
+        steps = np.linspace(0, walked[-1], 200)
+        dense = np.column_stack([np.interp(steps, walked, corners[:, i]) for i in (0, 1)])
+        obstacles += [axes.transData.inverted().transform(dense), path]
+        labels.append(_Label(name, _legible(color), obstacles[-2][::-4], dashes))
+    figure.draw_without_rendering()
+    if not _place(axes, labels, obstacles):
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=SMALL, handlelength=3.2)
+    return _settled(figure)
+
+
+def _axis_of_numbers(axes: Axes, values: Floats, log: bool) -> None:
+    """Set the horizontal axis: a logarithmic one is labelled at the values."""
+    if log and len(values):
+        axes.set_xscale("log")
+        axes.set_xlim(values[0] / 1.15, values[-1] * 1.15)
+        axes.set_xticks(values.tolist())
+        axes.minorticks_off()
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+
+
+def _axis_of_results(axes: Axes, values: Floats, unit: str) -> None:
+    """Set the vertical axis."""
+    values = values[np.isfinite(values)]
+    most = float(values.max()) or 1.0
+    if unit == "seconds":
+        axes.set_yscale("log")
+        axes.set_ylim(max(float(values.min()) / 2, AT_ONCE), most * 3)
+        ticks = [tick for tick in MARKS if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+        axes.set_yticks(ticks, [MARKS[tick] for tick in ticks])
+        axes.minorticks_off()
+        return
+    axes.set_ylim(min(0.0, float(values.min())), most * 1.1)
+    percent = unit == "share"
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g} %" if percent else _number(y)))
 
 
 # The headline
@@ -641,6 +830,14 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
     -------
     Figure
         With one Axes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"alternative": "Office 365", "offered": 1000, "at_once": 30, "held": 970, "held_mean": 1026.0, "on_time": 1000}
+    >>> rows = pd.DataFrame([{**row, "refused": 0, "expired": 0, "waiting": 0}])
+    >>> [text.get_text() for text in comparison(rows, "All of it, by 10:33", "17:30").axes[0].texts]
+    ['30 accepted at once; 970 later (by 17.1 min on average)', 'on time\\nby 17:30', '100 %']
     """
     figure = _Figure(figsize=(WIDTH, 1.5 + 0.56 * max(len(rows), 1)), dpi=DPI, layout="constrained")
     _title(figure, title)
@@ -655,7 +852,7 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
     if not len(rows):
         _say(axes, "no alternatives")
         axes.set_xticks([])
-        return figure
+        return _settled(figure)
     axes.set_xlim(0, max(offered.max(), 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
@@ -674,7 +871,8 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
         for bar in bars:
             bar.set_hatch_linewidth(0.8)
         axes.barh(place, counts, left=left, height=0.42, facecolor="none", edgecolor=INK, linewidth=0.7)
-        handle = Patch(facecolor=part.face, edgecolor=part.edge, hatch=part.hatch, linewidth=0, label=label)
+        outline = 0.0 if part.hatch else 0.7
+        handle = Patch(facecolor=part.face, edgecolor=part.edge, hatch=part.hatch, linewidth=outline, label=label)
         handle.set_hatch_linewidth(0.8)
         handles.append(handle)
         for row, count in enumerate(counts):
@@ -697,7 +895,7 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
                 color=INK,
             )  # fmt: skip
     _key(axes, handles, above=6)
-    return figure
+    return _settled(figure)
 
 
 # What all of them share
@@ -705,10 +903,20 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
 
 def _title(figure: Figure, title: str) -> None:
     if title:
-        lines = -(-len(title) // 76)  # of what fits
-        widths = range(-(-len(title) // lines), len(title) + 1)
+        wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in title)
+        lines = -(-(len(title) + wide) // 76)  # of what fits
+        least = max(60 if not wide else 0, -(-len(title) // lines))  # the first line long, unless any letter ends one
+        widths = range(least, max(least, len(title)) + 1)
         text = next(wrapped for width in widths if len(wrapped := textwrap.wrap(title, width)) <= lines)
         figure.suptitle("\n".join(text), x=0.012, ha="left", fontsize=LARGE, fontweight="bold", color=INK)
+
+
+def _settled(figure: Figure) -> Figure:
+    """Lay a figure out for good: labels stay where they were placed, and it is the same file each time it is saved."""
+    for _ in range(2):  # the second time with the sizes that the first has found
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
 
 
 def _plain(axes: Axes, grid: str = "y") -> None:
@@ -731,7 +939,7 @@ def _key(axes: Axes, handles: Sequence[Any], above: float) -> None:
 
 
 def _legible(color: str) -> str:
-    """A darker tone of a color that is too light for text."""
+    """Darken a color that is too light for text."""
     return {ORANGE: "#8a5f00", PALE: "#666666", "#56B4E9": "#1f6f9f"}.get(color, color)
 
 
@@ -747,7 +955,7 @@ def _number(value: float, signed: bool = False) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share in percent that never says 0 or 100 for what is neither."""
+    """Write a share in percent, never as 0 or 100 if it is neither."""
     percent = 100 * share
     if percent in (0, 100):
         return f"{percent:.0f} %"

@@ -131,7 +131,7 @@ class Limit(Fact):
     limit: Amount
     window: Literal["sliding", "fixed", "token_bucket"] | None = None
     anchor: Literal["clock", "utc_day", "first_event"] | None = None
-    burst: float | None = Field(default=None, gt=0)
+    burst: float | None = Field(default=None, ge=1)
     counts: Literal["accepted", "attempts"] = "accepted"
     on_excess: Excess
     at: Stage
@@ -265,6 +265,8 @@ When = Literal[
     "tls_required",
     "ehlo_first",
     "bad_sequence",
+    "already_authenticated",
+    "no_recipients",
     "mail",
     "rcpt",
     "data",
@@ -330,6 +332,9 @@ class Provider(Frozen):
                     if not reading.get(field):
                         raise ValueError(f"a reading of {limit.id} lacks `{field}`")
                 limit.read_as(reading["name"])
+            named = [reading["name"] for reading in limit.readings]
+            if len(set(named)) < len(named):
+                raise ValueError(f"a reading of {limit.id} is given twice, got {', '.join(map(repr, named))}")
         return limits
 
     @classmethod
@@ -394,6 +399,8 @@ class Provider(Frozen):
         if fitting:
             there = fitting[0]
             return Reply(there.code, there.enhanced, there.text, there.at or stage)
+        if when in BAD_SEQUENCES:
+            return self.says("bad_sequence", stage)
         code, enhanced, text = NEUTRAL[when]
         if code >= 400 and not text:
             text = f"sendlab: {self.name}/{when}, text not published"
@@ -415,6 +422,9 @@ class Provider(Frozen):
         amount = "off" if limit.limit is None else str(limit.limit)
         return Reply(code, enhanced, text.replace("{limit}", amount), limit.at, full_id)
 
+
+BAD_SEQUENCES = ("already_authenticated", "no_recipients")
+"""Occasions for which some servers have words of their own, and the others those for any bad sequence."""
 
 NEUTRAL: dict[str, tuple[int, str, str]] = {
     "banner": (220, "", "{host} ESMTP"),

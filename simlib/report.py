@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,9 @@ from simlib.sizing import MOST, largest_send
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
-__all__ = ["comparison", "conclusion", "document", "figures", "one_off", "write"]
+__all__ = ["comparison", "conclusion", "document", "figures", "one_off", "styled", "write"]
 
 ONE_OFF_WITHIN = 900.0
 """Seconds in which a one-off send has to be done to be called one."""
@@ -80,12 +83,12 @@ def _row(result: Result, alternative: str, tenant: str, under: tuple[str, str] |
 
 
 def with_interval(estimate: Estimate) -> str:
-    """Write a count with half the width of its interval: ``1,000 ± 4``.
+    """Write a count with half the width of its interval: ``1,000 ± 5``.
 
     Examples
     --------
     >>> with_interval(Estimate(1000.0, 995.9, 1004.1)), with_interval(Estimate(30.0, 30.0, 30.0, random=False))
-    ('1,000 ± 4', '30')
+    ('1,000 ± 5', '30')
     """
     if estimate.mean is None:
         return "–"
@@ -124,6 +127,10 @@ def _bound_by(result: Result, alternative: str, tenant: str) -> str:
     if limit and (lost or cause in ("", "retry")):
         messages = result.refusals(alternative, tenant)[limit].mean or 0.0
         return f"{limit.partition('/')[2]}: {messages:,.0f} {'refused' if lost else 'deferred'}"
+    if lost:
+        others = {reply: e.mean or 0.0 for reply, e in result.other_refusals(alternative, tenant).items()}
+        reply = max(others, key=lambda name: others[name])
+        return f"{reply}: {others[reply]:,.0f} refused"
     return f"{cause.rpartition('/')[2]}: {shares[cause]:.0%} of delay" if shares else "nothing"
 
 
@@ -200,6 +207,49 @@ def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[s
         f"Rests on {len(result.assumptions())} assumptions: " + ", ".join(a["id"] for a in result.assumptions())
     )
     return lines
+
+
+def styled(table: "pd.DataFrame") -> "Styler":
+    """Return a table as a notebook shows it well: text whole and on the left, addresses as links, no row numbers.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What is to be shown. Numbers stay on the right.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> shown = styled(pd.DataFrame({"accepted": [6704.0], "source": ["https://learn.microsoft.com/a/b"]})).to_html()
+    >>> ">6,704</td>" in shown, ">learn.microsoft.com</a>" in shown
+    (True, True)
+    """
+    text = [name for name in table.columns if table[name].dtype.kind not in "iuf"]
+    short = [name for name in text if table[name].map(lambda value: len(_linked(value, "{shown}"))).max() <= ONE_LINE]
+    shown = (
+        table.style.hide(axis="index")
+        .set_properties(text, **{"text-align": "left", "white-space": "pre-line"})
+        .set_properties(short, **{"white-space": "nowrap"})
+        .set_table_styles([{"selector": "th", "props": "text-align: left; vertical-align: bottom"}])
+        .set_table_styles([{"selector": "td", "props": "vertical-align: top"}], overwrite=False)
+    )
+    anchor = '<a href="{url}" target="_blank" rel="noopener">{shown}</a>'
+    numbers = [name for name in table.columns if name not in text]
+    shown = shown.format(lambda value: f"{value:,.{0 if value == round(value) else 1}f}", subset=numbers, na_rep="–")
+    return shown.format(lambda value: _linked(escape(str(value)), anchor), subset=text, na_rep="–")
+
+
+ONE_LINE = 26
+"""Characters up to which a column of text isn't broken into lines."""
+
+
+def _linked(text: str, anchor: str) -> str:
+    """Put a link in place of each address; one that the text begins with is shown as its host, others as they are."""
+    return re.sub(
+        r"https?://([^/\s]+)[^\s;,)]*",
+        lambda url: anchor.format(url=url[0], shown=url[0] if url.start() else url[1]),
+        str(text),
+    )
 
 
 def document(result: Result) -> dict[str, Any]:

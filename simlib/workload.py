@@ -15,6 +15,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -356,7 +357,7 @@ class Messages:
 
     def ids(self) -> list[str]:
         """Return the message ids, ``us-17`` and so on."""
-        names = [tenant.replace(" ", "_") for tenant in self.tenants]
+        names = [quote(tenant, safe="") for tenant in self.tenants]
         return [f"{names[t]}-{n}" for t, n in zip(self.tenant.tolist(), self.number.tolist(), strict=True)]
 
     def goes_to(self, tenants: Sequence[str], shares: Mapping[str, float], provider: str) -> Bools:

@@ -2,12 +2,14 @@
 
 import asyncio
 import datetime as dt
+import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from functools import cache, partial
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import cache, wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fake_servers import tls
 from fake_servers.accounts import Anybody
@@ -89,10 +91,8 @@ class Client:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
-        except (ConnectionError, ssl.SSLError):
-            pass
 
 
 class Running(NamedTuple):
@@ -101,13 +101,29 @@ class Running(NamedTuple):
     fake: Fake
     port: int
     ledger: Ledger
+    clients: list[Client]
 
     @property
     def clock(self) -> Clock:
         return self.fake.clock
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """What the ledger has."""
+        return [json.loads(line) for line in self.ledger.read(0, self.ledger.size()).splitlines()]
+
     async def connect(self, ip: str = "127.0.0.1") -> Client:
-        return await Client.connect(self.port, ip)
+        self.clients.append(await Client.connect(self.port, ip))
+        return self.clients[-1]
+
+    async def log_in(self, user: str = "rep01@us.example", password: str = "password") -> Client:
+        """A session that has said EHLO, STARTTLS and AUTH."""
+        client = await self.connect()
+        await client.hello(tls=self.fake.provider.tls == "required")
+        await client.ask(f"AUTH LOGIN {encoded(user)}")
+        answer = await client.ask(encoded(password))
+        assert answer.code == 235
+        return client
 
     async def until_waiting(self, replies: int) -> None:
         """Wait until the fake holds so many replies."""
@@ -136,13 +152,23 @@ async def running(
     assert shared.context is not None
     shared.context.set_result(certificates())
     fake = Fake(provider, Anybody if accounts is None else lambda: accounts, shared)
-    server = await loop.create_server(partial(Connection, fake), "127.0.0.1", 0)
+    connections: list[Connection] = []
+
+    def connection() -> Connection:
+        connections.append(Connection(fake))
+        return connections[-1]
+
+    server = await loop.create_server(connection, "127.0.0.1", 0)
+    clients: list[Client] = []
     try:
-        yield Running(fake, server.sockets[0].getsockname()[1], shared.ledger)
+        yield Running(fake, server.sockets[0].getsockname()[1], shared.ledger, clients)
     finally:
         server.close()
         fake.reset()
-        await asyncio.sleep(0)
+        for client in clients:
+            await client.close()
+        while any(one.transport is not None for one in connections):
+            await asyncio.sleep(0)
         shared.ledger.close()
 
 
@@ -157,3 +183,23 @@ def trusting() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def conversation(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an asynchronous test."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+def encoded(text: str) -> str:
+    """Base64, as AUTH wants it."""
+    return b64encode(text.encode()).decode()
+
+
+def bearer(user: str, token: str) -> str:
+    """The response of XOAUTH2."""
+    return encoded(f"user={user}\1auth=Bearer {token}\1\1")

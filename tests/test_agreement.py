@@ -5,13 +5,11 @@ moved from one simulated moment to the next.
 """
 
 import asyncio
-import base64
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pytest
-from fakes import Client, Running, running
+from fakes import Client, Running, bearer, encoded, running
 
 from fake_servers.clock import VirtualClock
 from simlib.experiment import frame, run
@@ -161,8 +159,7 @@ class Replay:
             if now >= until:
                 token, until = self.server.fake.issue_token(user, user) or "", now + TOKEN_LIFETIME
                 self.tokens[user] = token, until
-            bearer = f"user={user}\1auth=Bearer {token}\1\1"
-            return await client.ask(f"AUTH XOAUTH2 {encoded(bearer)}")
+            return await client.ask(f"AUTH XOAUTH2 {bearer(user, token)}")
         if "PLAIN" in self.provider.auth:
             plain = f"\0{user}\0password"
             return await client.ask(f"AUTH PLAIN {encoded(plain)}")
@@ -198,10 +195,6 @@ class Replay:
         await client.close()
 
 
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
 def text_of(row: Any) -> bytes:
     """A message of exactly the size that the record has."""
     head = f"From: <{row.sender}>\r\nMessage-ID: <{row.message_id}@sendlab.example>\r\n\r\n".encode()
@@ -225,7 +218,7 @@ def test_every_reply_is_the_recorded_one(
         async with running(provider, accounts, start=question.zero) as server:
             one = Replay(server, question, holds, lanes[0].oauth)
             await one.play(steps(rows, holds))
-            return one.told, [json.loads(line) for line in server.ledger.read(0, server.ledger.size()).splitlines()]
+            return one.told, server.entries
 
     told, ledger = asyncio.run(replay())
     assert [said(row) for row, _, _ in told] == [(stage, reply) for _, stage, reply in told]

@@ -4,10 +4,11 @@ Checks against theory ask whether the closed form lies in the 99.9 % interval of
 an empty system whose transient is cut. The seeds were written before the first run.
 """
 
+import datetime as dt
 import json
 import math
 import runpy
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -19,12 +20,24 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy import stats
 from scipy.special import stdtrit
 
 from simlib import theory
 from simlib.channel import Attempts
-from simlib.experiment import METRICS, Estimate, Result, Summary, compare, frame, paired, run, summarize, timeline, wilson
+from simlib.experiment import (
+    METRICS,
+    Estimate,
+    Result,
+    Summary,
+    compare,
+    frame,
+    paired,
+    run,
+    summarize,
+    timeline,
+    wilson,
+)
 from simlib.scenario import Scenario
 from simlib.sizing import largest_send
 from simlib.windows import INSTANT
@@ -133,7 +146,7 @@ def test_the_area_under_messages_in_the_system_is_their_total_delay(
         count += steps[before]
         area += count * (now - before)
     numbers = summary(asked).numbers
-    assert numbers["delay_mean"] * numbers["accepted"] == area
+    assert numbers["delay_mean"] == area / numbers["accepted"]
 
 
 # Losses against theory
@@ -228,10 +241,19 @@ EXCESSES: list[dict[str, Any]] = [
 def quotas(draw: st.DrawFn) -> dict[str, Any]:
     amount, period = draw(st.integers(1, 6)), draw(st.sampled_from([7, 20, 60]))
     excess = draw(st.sampled_from(EXCESSES))
-    stage = "EOD" if excess["on_excess"] in ("hold_reply", "accept_late") else draw(st.sampled_from(["MAIL", "DATA", "EOD"]))
+    holds = excess["on_excess"] in ("hold_reply", "accept_late")
+    stage = "EOD" if holds else draw(st.sampled_from(["MAIL", "DATA", "EOD"]))
     counts = draw(st.sampled_from(["accepted", "attempts"]))
     quota = {**QUOTA, **draw(st.sampled_from(WINDOWS)), **excess, "limit": f"{amount}/{period}s"}
     return {**quota, "counts": counts, "at": stage, "per": draw(st.sampled_from(["account", "ip"]))}
+
+
+SERVICES: list[Any] = [
+    "0s",
+    "1.5s",
+    {"kind": "exponential", "mean": "2s"},
+    {"kind": "lognormal", "mean": "2s", "scv": 4},
+]
 
 
 @st.composite
@@ -245,18 +267,17 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     channel: dict[str, Any] = {
         "ips": draw(st.integers(1, 2)),
         "connections": draw(st.integers(1, 3)),
-        "service": draw(
-            st.sampled_from(["0s", "1.5s", {"kind": "exponential", "mean": "2s"}, {"kind": "lognormal", "mean": "2s", "scv": 4}])
-        ),
+        "service": draw(st.sampled_from(SERVICES)),
         "session_setup": draw(st.sampled_from(["0s", "0.7s"])),
         "timeout": draw(st.sampled_from(["5s", "600s"])),
         "heed_quota": draw(st.booleans()),
         "retry": draw(st.sampled_from(["none", ["13s"], ["5s", "31s"]])),
         "queue_lifetime": draw(st.sampled_from(["60s", "10min"])),
     }
-    for key, values in {"messages_per_session": [1, 3], "pace": ["20/min", {"batch": 3, "wait": "10s"}]}.items():
-        if draw(st.booleans()):
-            channel[key] = draw(st.sampled_from(values))
+    if draw(st.booleans()):
+        channel["messages_per_session"] = draw(st.sampled_from([1, 3]))
+    if draw(st.booleans()):
+        channel["pace"] = draw(st.sampled_from(["20/min", {"batch": 3, "wait": "10s"}]))
     if channel["retry"] == "none":
         del channel["queue_lifetime"]
     role = draw(st.sampled_from([PLAIN, {**PLAIN, "credential": "domain"}, MX]))
@@ -273,18 +294,24 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     )
 
 
+def fate_of(last: "pd.Series[Any]") -> str:
+    """What became of a message, by its last attempt."""
+    if not last["final"]:
+        return "waiting"
+    return "accepted" if 200 <= last["code"] < 300 else "rejected" if last["code"] >= 500 else "expired"
+
+
 @given(asked=scenarios(), seed=st.integers(0, 999))
 @settings(max_examples=120, deadline=None)
 def test_in_every_run_every_message_has_one_fate_and_every_second_one_cause(asked: Scenario, seed: int) -> None:
     attempts = run(asked, "it", seed=seed)
     found = summarize(attempts, asked, asked.lanes("it"))["us"]
     table = frame(attempts, asked.zero)
-    codes = np.array([kind[1] for kind in attempts.kinds])[attempts["kind"].astype(int)]
-    table["late"] = [kind[5] and "late" in excess_of(asked, kind[5]) for kind in map(attempts.kinds.__getitem__, attempts["kind"].astype(int))]
+    late = [one.id for one in asked.provider("plain").limits if one.on_excess == "accept_late"]
     fates: Counter[str] = Counter()
     total = 0.0
-    for _, tries in table.groupby("message_id"):
-        tries = tries.sort_values("retry")
+    for _, mine in table.groupby("message_id"):
+        tries = mine.sort_values("retry")
         assert tries["retry"].tolist() == list(range(len(tries)))
         assert not tries["final"][:-1].any()
         began, ended = tries["started_at_s"].tolist(), tries["ended_at_s"].tolist()
@@ -292,21 +319,18 @@ def test_in_every_run_every_message_has_one_fate_and_every_second_one_cause(aske
         last = tries.iloc[-1]
         assert not began[0] < last["created_at_s"]
         assert not last["ended_at_s"] > asked.duration
-        if last["created_at_s"] < asked.transient:
-            continue
-        accepted = last["final"] and 200 <= last["code"] < 300
-        fates[
-            "waiting" if not last["final"] else "accepted" if accepted else "rejected" if last["code"] >= 500 else "expired"
-        ] += 1
-        if accepted:
-            total += last["ended_at_s"] - last["created_at_s"] + (last["held"] if last["late"] else 0.0)
-    assert len(codes) == len(table)
+        if last["created_at_s"] >= asked.transient:
+            fate = fate_of(last)
+            fates[fate] += 1
+            if fate == "accepted":
+                moved_on = last["held"] if last["limit"].removeprefix("plain/") in late else 0.0
+                total += last["ended_at_s"] + moved_on - last["created_at_s"]
+    assert table["message_id"].nunique() == len(attempts.messages)
     numbers = found.numbers
     assert {fate: numbers[fate] for fate in ("accepted", "rejected", "expired", "waiting")} == {
         fate: fates[fate] for fate in ("accepted", "rejected", "expired", "waiting")
     }
     assert numbers["offered"] == fates.total()
-    assert table["message_id"].nunique() == len(attempts.messages)
     # sums of floats in another order: equal up to rounding
     assert sum(found.bound_by.values()) == pytest.approx(total, rel=1e-9, abs=INSTANT)
     assert all(seconds >= 0 for seconds in found.bound_by.values())
@@ -314,8 +338,36 @@ def test_in_every_run_every_message_has_one_fate_and_every_second_one_cause(aske
     assert numbers["held"] <= min(numbers["accepted"], numbers["throttled"])
 
 
-def excess_of(asked: Scenario, limit: str) -> str:
-    return next(lane.provider.limit(limit).on_excess for lane in asked.lanes("it"))
+@given(asked=scenarios(), seed=st.integers(0, 999))
+@settings(max_examples=80, deadline=None)
+def test_nothing_waits_for_a_connection_while_one_is_free_and_nobody_jumps_the_queue(
+    asked: Scenario, seed: int
+) -> None:
+    (lane,) = asked.lanes("it")
+    attempts = run(asked, "it", seed=seed)
+    slots = lane.connections if lane.by_account else lane.connections * lane.channel.ips
+    never = np.isnan(attempts["started"])
+    started = np.where(never, asked.duration, attempts["started"])
+    ended = np.where(np.isnan(attempts["ended"]), asked.duration, attempts["ended"])
+    released = np.where(never, started if lane.pace else attempts["due"], attempts["released"])
+    for number in range(len(attempts.queues)):
+        mine = attempts["queue"] == number
+        if not lane.heeds:  # else a pause keeps them waiting
+            moments = np.unique(np.concatenate([released[mine], started[mine], ended[mine]]))
+            middles = (moments[:-1] + moments[1:])[np.diff(moments) > INSTANT] / 2
+            waiting = (released[mine] < middles[:, None]) & (middles[:, None] < started[mine])
+            busy = (started[mine] < middles[:, None]) & (middles[:, None] < ended[mine]) & ~never[mine]
+            assert (busy.sum(axis=1) <= slots).all()
+            assert (busy.sum(axis=1)[waiting.any(axis=1)] == slots).all()
+        if lane.pace is None and not lane.heeds:
+            due = attempts["due"][mine & ~never][np.argsort(started[mine & ~never], kind="stable")]
+            starts = np.sort(started[mine & ~never])
+            latest = np.maximum.accumulate(due)
+            assert all(
+                due[later] >= latest[np.searchsorted(starts, starts[later]) - 1]
+                for later in range(len(due))
+                if starts[later] > starts[0]
+            )
 
 
 def most_within(moments: list[float], period: float) -> int:
@@ -393,7 +445,9 @@ def test_connections_are_never_over_the_limit(seed: int, allowed: int, ips: int,
     )
     table = frame(run(asked, "it", seed=seed), asked.zero)
     open_ = table[(table["stage"] != "CONNECT") & table["started_at_s"].notna()].fillna({"ended_at_s": asked.duration})
-    sessions = open_.groupby("session").agg(ip=("ip", "first"), began=("started_at_s", "min"), ended=("ended_at_s", "max"))
+    sessions = open_.groupby("session").agg(
+        ip=("ip", "first"), began=("started_at_s", "min"), ended=("ended_at_s", "max")
+    )
     for _, mine in sessions.groupby("ip"):
         steps = sorted([(at, 1) for at in mine["began"]] + [(at, -1) for at in mine["ended"]])
         assert max(np.cumsum([step for _, step in steps])) <= min(allowed, connections)
@@ -405,7 +459,14 @@ def test_connections_are_never_over_the_limit(seed: int, allowed: int, ips: int,
 
 NEIGHBOURS = {"name": "neighbours", "neighbour": True, "senders": 3, "arrivals": {"kind": "poisson", "rate": "30/min"}}
 RANDOM = {"kind": "lognormal", "mean": "3s", "scv": 2}
-DELIVERY = {"to": "mx", "connections": 2, "service": RANDOM, "session_setup": "0.5s", "retry": ["40s"], "pace": "20/min"}
+DELIVERY = {
+    "to": "mx",
+    "connections": 2,
+    "service": RANDOM,
+    "session_setup": "0.5s",
+    "retry": ["40s"],
+    "pace": "20/min",
+}
 
 
 def pools() -> Scenario:
@@ -466,14 +527,12 @@ def test_adding_a_neighbour_changes_nobody_elses_messages() -> None:
 
 def test_every_alternative_meets_the_same_messages() -> None:
     found = compare(pools(), replications=2, jobs=1).attempts
-    sent = found[(found["tenant"] == "us") & (found["retry"] == 0)]
+    sent = found[(found["tenant"] == "us") & (found["retry"] == 0)].sort_values("message_id")
     columns = ["message_id", "sender", "recipients", "bytes", "created_at_s"]
-    for replication in (0, 1):
-        seen = [
-            set(sent[(sent["alternative"] == name) & (sent["replication"] == replication)][columns].itertuples(index=False, name=None))
-            for name in pools().alternatives
-        ]
-        assert all(one == seen[0] for one in seen)
+    for _, of_one_replication in sent.groupby("replication"):
+        first, *others = (mine[columns].to_numpy().tolist() for _, mine in of_one_replication.groupby("alternative"))
+        assert len(others) == 3
+        assert all(other == first for other in others)
 
 
 @given(seed=st.integers(0, 999), pace=st.sampled_from([None, "12/min"]))
@@ -647,6 +706,7 @@ def test_a_refusal_that_no_limit_speaks_throttles_nobody() -> None:
     event = {"kind": "auth_disabled", "at": "0s", "tenant": "us"}
     found = summary(scenario(batch(3, "1s"), extra={"events": [event]}))
     assert (found.numbers["rejected"], found.numbers["throttled"], found.refusals) == (3, 0, {})
+    assert found.other_refusals == {"535 5.7.8 at AUTH": 3}
 
 
 def test_what_still_waits_behind_a_hold_at_the_end_is_throttled_but_not_held() -> None:
@@ -656,15 +716,21 @@ def test_what_still_waits_behind_a_hold_at_the_end_is_throttled_but_not_held() -
     assert (numbers["accepted"], numbers["waiting"], numbers["throttled"], numbers["held"]) == (2, 2, 3, 1)
 
 
-def test_while_it_waits_for_a_retry_a_message_isnt_throttled_by_somebody_elses_hold() -> None:
-    hold = {**QUOTA, "limit": "1/min", "on_excess": "hold_reply"}
+def test_somebody_elses_hold_during_a_retry_wait_takes_time_but_doesnt_throttle() -> None:
+    hold = {**QUOTA, "limit": "2/min", "on_excess": "hold_reply"}
+    disabled = {"when": "auth_disabled", "at": "AUTH", "code": 454, "text": "Later", **SOURCE}
     asked = scenario(
-        batch(1), batch(2, "20s"), limits=(hold,), connections=2, retry=["30s"],
+        *(batch(1, "1s"), batch(3, "20s")),
+        limits=(hold,),
+        connections=3,
+        retry=["90s"],
+        provider={"replies": [disabled]},
         extra={"events": [{"kind": "auth_disabled", "at": "0s", "tenant": "us", "repaired_after": "10s"}]},
-    )  # fmt: skip
-    # number 0 fails at 0 for want of a login, 5yz: final
+    )
+    # number 0 can't log in at 1 and is accepted at 91; number 3 is held from 20 to 80
     found = summary(asked)
-    assert (found.numbers["rejected"], found.numbers["throttled"]) == (1, 1)
+    assert (found.numbers["accepted"], found.numbers["throttled"]) == (4, 1)
+    assert bound_by(asked) == {"plain/quota": 60 + 60, "retry": 30}
 
 
 # Numbers of one run
@@ -685,11 +751,12 @@ def test_counts_and_times_of_a_run_by_hand() -> None:
     limit = {**QUOTA, "limit": "2/min", "on_excess": "defer"}
     asked = scenario(batch(3), batch(2, "30min"), limits=(limit,), service="10s", extra={"deadline": "00:30"})
     numbers = summary(asked).numbers
+    assert math.isnan(numbers.pop("delivered"))
     assert numbers == {
         **dict.fromkeys(("held", "held_mean", "held_max", "waiting", "rejected", "rejected_attempts"), 0),
+        **dict.fromkeys(("throttled_accepted", "throttled_delay_mean"), 0),
         "offered": 5,
         "accepted": 4,
-        "delivered": numbers["delivered"],
         "expired": 1,
         "on_time": 2,
         "throttled": 1,
@@ -704,7 +771,6 @@ def test_counts_and_times_of_a_run_by_hand() -> None:
         "finished_at": 1820,
         "finished": 1,
     }
-    assert math.isnan(numbers["delivered"])
 
 
 def test_delivered_is_what_an_mx_accepted() -> None:
@@ -737,30 +803,34 @@ def test_tenants_are_counted_apart_and_neighbours_left_out_where_they_are_not_ca
             assert of.numbers["offered"] == mine.sum()
 
 
+def minutes(*arrivals: dict[str, Any], **limit: Any) -> dict[str, list[float]]:
+    asked = scenario(*arrivals, limits=({**QUOTA, "limit": "2/min", **limit},))
+    found = timeline(run(asked, "it"), asked, asked.lanes("it"))
+    assert found.index.tolist() == [asked.zero + pd.Timedelta(minute, "min") for minute in range(len(found))]
+    return {name: found[name].tolist() for name in found}
+
+
 def test_the_timeline_counts_by_minute() -> None:
-    limit = {**QUOTA, "limit": "2/min", "on_excess": "hold_reply"}
-    asked = scenario(batch(3, "30s"), batch(1, "130s"), limits=(limit,))
-    found = timeline(run(asked, "it"), asked.zero)
-    assert found["accepted"].tolist() == [2, 0, 1, 0]
-    assert found["held"].tolist() == [0, 1, 0, 0]
-    assert found["refused"].tolist() == [0, 0, 0, 0]
-    assert found["holding"].tolist() == [0.5, 0.5, 0, 0]
-    limit |= {"on_excess": "reject"}
-    found = timeline(run(scenario(batch(5, "30s"), limits=(limit,)), "it"), asked.zero)
-    assert found["refused"].tolist()[0] == 3
+    assert minutes(batch(3, "30s"), batch(1, "130s"), on_excess="hold_reply") == {
+        "accepted": [2, 0, 1, 0],
+        "held": [0, 1, 0, 0],
+        "refused": [0, 0, 0, 0],
+        "holding": [0.5, 0.5, 0, 0],
+    }
+    assert minutes(batch(3, "30s"), on_excess="accept_late")["held"] == [0, 1, 0]
+    assert minutes(batch(3, "30s"), on_excess="accept_late")["holding"] == [0.5, 0.5, 0]
+    assert minutes(batch(5, "30s"), on_excess="reject")["refused"] == [3, 0]
 
 
 # Intervals
 
 
 def test_an_estimate_is_a_t_interval() -> None:
-    from scipy import stats
-
     numbers = [3.0, 5.0, 4.0, 8.0, 1.0]
     low, high = stats.t.interval(0.95, 4, np.mean(numbers), stats.sem(numbers))
     found = Estimate.of(numbers)
     assert (found.mean, found.random) == (4.2, True)
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert [found.low, found.high] == pytest.approx([low, high])
 
 
 def test_an_estimate_of_equal_numbers_is_not_random() -> None:
@@ -783,7 +853,7 @@ def test_intervals_cover_as_often_as_they_say() -> None:
     trials = 4000
     found = [Estimate.of(row) for row in rng.normal(5, 2, (trials, 8)).tolist()]
     covered = sum(one.low <= 5 <= one.high for one in found if one.low is not None and one.high is not None)
-    low, high = binom.interval(0.999, trials, 0.95)
+    low, high = stats.binom.interval(0.999, trials, 0.95)
     assert low <= covered <= high
 
 
@@ -835,17 +905,17 @@ def test_the_conclusion_without_a_deadline_is_by_what_is_accepted() -> None:
 
 def test_the_conclusion_keeps_what_cannot_be_told_from_the_best() -> None:
     def result(**totals: list[float]) -> Result:
-        scenario = choice(alternatives=dict.fromkeys(totals, CHOICE["alternatives"]["Own"]))  # type: ignore[index]
-        count = len(next(iter(totals.values())))
-        runs = {
-            name: [{"us": Summary({"on_time": value}, {}, {})} for value in values] for name, values in totals.items()
-        }
-        return Result(scenario, scenario.date, count, 1, runs)
+        ways = {name: {"channels": [{"name": "own", "tenants": ["us"], "to": "plain"}]} for name in totals}
+        found = compare(choice(alternatives=ways), replications=3, jobs=1)
+        for name, values in totals.items():
+            for summaries, value in zip(found.runs[name], values, strict=True):
+                summaries["us"].numbers["on_time"] = value
+        return found
 
     assert result(a=[10, 12, 11], b=[10, 12, 11]).conclusion() == {"a", "b"}
     assert result(a=[10, 12, 11], b=[9, 11, 10]).conclusion() == {"a"}  # always one less: no doubt
     assert result(a=[10, 12, 11], b=[11, 10, 9]).conclusion() == {"a", "b"}
-    assert result(a=[10, 20, 30], b=[9, 18.5, 29.5]).conclusion() == {"a"}  # paired, the difference is clear
+    assert result(a=[10, 20, 30], b=[9, 18.9, 29.1]).conclusion() == {"a"}  # paired, the difference is clear
 
 
 def test_neighbours_have_no_say_in_the_conclusion() -> None:
@@ -877,6 +947,12 @@ def test_finished_at_is_over_the_replications_that_finished() -> None:
     assert result.estimate("it", "us", "finished_at") == Estimate.of(times)
 
 
+def width(estimate: Estimate) -> float:
+    assert estimate.high is not None
+    assert estimate.low is not None
+    return estimate.high - estimate.low
+
+
 def test_differences_are_paired_against_the_first_alternative() -> None:
     asked = choice(readings={MINUTE_LIMIT: "reject"})
     result = compare(asked, replications=6, seed=643, jobs=1)
@@ -889,15 +965,23 @@ def test_differences_are_paired_against_the_first_alternative() -> None:
     # the arrivals differ between replications, the difference hardly
     unpaired = Estimate.of(ours)
     assert unpaired.random
-    assert expected.high is not None and expected.low is not None
-    assert unpaired.high is not None and unpaired.low is not None
-    assert expected.high - expected.low < unpaired.high - unpaired.low
+    assert width(expected) < width(unpaired)
 
 
 def test_the_document_has_the_keys_of_the_contract_and_is_plain_json() -> None:
     document = compare(choice(), replications=3, jobs=1).json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    keys = {"scenario", "as_of", "replications", "seed", "baseline", "alternatives", "differences", "rests_on", "readings"}
+    keys = {
+        "scenario",
+        "as_of",
+        "replications",
+        "seed",
+        "baseline",
+        "alternatives",
+        "differences",
+        "rests_on",
+        "readings",
+    }
     assert keys <= set(document)
     us = document["alternatives"]["Office 365"]["tenants"]["us"]
     counted = "offered accepted delivered rejected expired waiting on_time throttled attempts deferred_attempts "
@@ -945,11 +1029,9 @@ def test_an_interrupted_comparison_stops_at_once() -> None:
         if number == 2:
             raise KeyboardInterrupt
 
-    for jobs in (1, 2):
-        done.clear()
-        with pytest.raises(KeyboardInterrupt):
-            compare(choice(), replications=500, jobs=jobs, progress=interrupt)
-        assert done == [1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        compare(choice(), replications=500, jobs=1, progress=interrupt)
+    assert done == [1, 2]
 
 
 def test_progress_counts_every_replication() -> None:
@@ -983,13 +1065,20 @@ def test_the_attempts_of_all_runs_carry_alternative_and_replication() -> None:
         attempts = run(choice(), str(alternative), 1, int(str(replication)))
         assert isinstance(attempts, Attempts)
         assert len(mine) == len(attempts.rows)
-        assert result.values(str(alternative), "us", "attempts")[int(str(replication))] == mine["started_at"].notna().sum()
+        assert (
+            result.values(str(alternative), "us", "attempts")[int(str(replication))] == mine["started_at"].notna().sum()
+        )
 
 
 def test_another_date_has_other_facts() -> None:
-    import datetime as dt
-
-    asked = choice(providers={"plain": {**PLAIN, "limits": [{**QUOTA, "limit": "10/h", "on_excess": "reject", "from": dt.date(2026, 7, 1)}]}})
+    asked = choice(
+        providers={
+            "plain": {
+                **PLAIN,
+                "limits": [{**QUOTA, "limit": "10/h", "on_excess": "reject", "from": dt.date(2026, 7, 1)}],
+            }
+        }
+    )
     before, after = (
         compare(asked, replications=2, jobs=1, as_of=dt.date(2026, month, 30)).estimate("Own", "us", "rejected").mean
         for month in (6, 7)
@@ -1010,14 +1099,28 @@ def test_the_largest_send_that_office365_takes(reading: str | None, largest: int
 
 def test_the_largest_send_under_a_pace_and_within_another_time() -> None:
     paced = choice()
-    paced = paced.replace(alternatives={"Own": {"channels": [{"name": "own", "tenants": ["us"], "to": "plain", "pace": {"batch": 10, "wait": "1min"}}]}})
+    paced = paced.replace(
+        alternatives={
+            "Own": {
+                "channels": [{"name": "own", "tenants": ["us"], "to": "plain", "pace": {"batch": 10, "wait": "1min"}}]
+            }
+        }
+    )
     assert largest_send(paced, "Own", within=300) == 60  # at 0, 1, …, 5 minutes
     assert largest_send(paced, "Own", within=299) == 50
     assert largest_send(paced, "Office 365", within=59) == 30
 
 
 def test_no_send_at_all_fits_where_everything_is_refused() -> None:
-    never = {"id": "recipients", "count": "bytes", "per": "message", "limit": 1, "at": "EOD", "on_excess": "reject", **SOURCE}
+    never = {
+        "id": "recipients",
+        "count": "bytes",
+        "per": "message",
+        "limit": 1,
+        "at": "EOD",
+        "on_excess": "reject",
+        **SOURCE,
+    }
     assert largest_send(choice(providers={"plain": {**PLAIN, "limits": [never]}}), "Own") == 0
 
 

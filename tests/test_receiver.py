@@ -1174,6 +1174,7 @@ def test_no_conversation_raises_and_nothing_in_use_is_lost(conversation: list[tu
             if isinstance(window, InUse):
                 assert window.fits(0, now + DAY)
                 assert window.used == 0
+        assert rule.limit.per != "session" or not rule.windows  # what a closed session counted is forgotten
     ledger = next(rule for rule in receiver.rules if rule.id == "mx/ledger")
     assert sum(window.used for window in ledger.windows.values() if isinstance(window, SlidingWindow)) == accepted
 

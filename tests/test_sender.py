@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simlib.sender import NO_RETRY, Due, Pace, Queue, Retry
@@ -65,6 +65,15 @@ def test_the_wait_begins_when_the_first_of_a_batch_starts() -> None:
     third = queue.next(14)
     assert third is not None
     assert (third.message, third.due_at, third.released_at) == (9, 0, 14)
+
+
+def test_a_batch_that_has_not_started_holds_the_next_one_back() -> None:
+    """One slow connection: the second batch is released at 10, but its first message starts at 25 only."""
+    queue = Queue([0] * 6 + [22], range(7), pace=Pace(batch=2, wait=10))
+    starts = [(at, due.message) for at in (0, 10, 25, 25, 25, 34) if (due := queue.next(at))]
+    assert starts == [(0, 0), (10, 1), (25, 2), (25, 3)]
+    assert queue.ready_at() == 35
+    assert [due.message for due in (queue.next(35), queue.next(35)) if due] == [4, 5]
 
 
 def test_each_sender_has_its_own_pace() -> None:
@@ -278,6 +287,27 @@ def test_with_a_pace_the_refused_message_goes_first_too_and_begins_the_wait() ->
     assert [(at, message) for at, message in drain(queue, until=200)] == [(60, 0), (70, 2), (70, 3)]
 
 
+def test_with_a_pace_a_refused_message_takes_no_place_in_a_batch_that_is_about_to_begin() -> None:
+    queue = Queue([0] * 6, range(6), retry=Retry((60,)), heeds=frozenset([QUOTA]), pace=Pace(batch=2, wait=10))
+    first = queue.next(0)
+    assert queue.next(10) == Due(1, 0, 0, 0)  # the second batch is released with it
+    refuse(queue, first, 11)
+    starts = [(at, due.message) for at in (71, 80, 80, 85) if (due := queue.next(at))]
+    assert starts == [(71, 0), (80, 2), (80, 3)]
+    assert queue.ready_at() == 90
+
+
+def test_the_longest_pause_counts() -> None:
+    """Refused for the second time the first message waits longer than the other, refused after it for the first."""
+    queue = quota_queue()
+    first = queue.next(0)
+    refuse(queue, first, 0)
+    again, other = queue.next(60), queue.next(60)
+    refuse(queue, again, 60)
+    refuse(queue, other, 70)
+    assert (queue.next(130), queue.ready_at()) == (None, 180)
+
+
 def test_only_a_channel_that_knows_the_quota_heeds_it() -> None:
     queue = quota_queue()
     assert refuse(queue, queue.next(0), 0, limit="mx/message-size")
@@ -378,6 +408,7 @@ ENDS = st.sampled_from([(250, ""), (451, "mx/q"), (421, ""), (0, ""), (550, QUOT
 STEPS = st.lists(st.tuples(PAUSES, st.one_of(st.none(), ENDS), st.integers(0, 9)), max_size=40)
 
 
+@settings(max_examples=200)
 @given(
     st.lists(PAUSES, max_size=12),
     STEPS,

@@ -360,6 +360,36 @@ def test_what_is_taken_ahead_by_another_limit_leaves_the_window_of_now_alone() -
     assert window.fits(1, now=120)
 
 
+@given(st.lists(st.tuples(PAUSES, st.sampled_from([0, 4, 9, 25]), AMOUNTS), max_size=20), LIMITS)
+def test_a_sliding_window_keeps_its_log_in_order_whatever_another_limit_holds(
+    takes: list[tuple[int, int, int]], limit: int
+) -> None:
+    """What is taken ahead counts until then and for a period after it, and what fits in front of it may pass."""
+    window = SlidingWindow(limit, 1.0)
+    log: Log = []
+    now = 0
+    for pause, ahead, amount in takes:
+        now += pause
+        expected = used_sliding(log, now) + amount <= limit
+        assert window.fits(amount, seconds(now)) == expected
+        if expected:
+            log.append((now + ahead, amount))
+            window.take(amount, seconds(now + ahead))
+    for later in range(now, now + 4 * TENTHS):
+        assert window.fits(limit, seconds(later)) == (used_sliding(log, later) == 0)
+
+
+def test_what_is_taken_within_an_instant_of_a_window_belongs_to_it() -> None:
+    window = FixedWindow(1, 60, offset=0)
+    window.take(1, at=60 - INSTANT / 2)
+    assert [window.fits(1, now) for now in (61, 119, 120)] == [False, False, True]
+
+
+def test_more_than_a_bucket_holds_never_fits() -> None:
+    bucket = TokenBucket(limit=60, period=60, burst=2.5)
+    assert [bucket.wait(amount, now=0) for amount in (2, 2.5, 3)] == [0, 0, math.inf]
+
+
 # Which window a limit asks for
 
 

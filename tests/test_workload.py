@@ -6,6 +6,7 @@ Counts are compared at 99.9 %, by a Poisson interval or a chi-square, with seeds
 import csv
 import datetime as dt
 import itertools
+import math
 import os
 import tomllib
 from collections import Counter
@@ -70,8 +71,8 @@ def test_poisson_arrivals_are_as_many_as_are_due(rate: str, due: float) -> None:
     runs = draws(tenant({"kind": "poisson", "rate": rate}), BUSY)
     low, high = stats.poisson.interval(CONFIDENCE, due * BUSY.duration * REPLICATIONS)
     assert low <= sum(map(len, runs)) <= high
-    hours = sum(np.histogram(run.created_at, bins=10, range=(0, BUSY.duration))[0] for run in runs)
-    assert_counts(list(hours), [due * HOUR * REPLICATIONS] * 10)
+    hours = np.histogram(np.concatenate([run.created_at for run in runs]), bins=10, range=(0, BUSY.duration))[0]
+    assert_counts(hours.tolist(), [due * HOUR * REPLICATIONS] * 10)
 
 
 def test_the_number_of_poisson_arrivals_is_as_spread_out_as_a_poisson_number() -> None:
@@ -219,6 +220,13 @@ def test_messages_carry_the_tenants_recipients_and_bytes_and_the_arrivals_label(
     assert [run.labels[label] for label in run.label] == ["early", "late", "late"]
     assert (run.recipients.tolist(), run.bytes.tolist()) == ([3, 3, 3], [500, 500, 500])
     assert run.ids() == ["us-0", "us-1", "us-2"]
+
+
+def test_ids_tell_tenants_apart_and_fit_into_a_header() -> None:
+    tenants = [tenant({"kind": "batches", "size": 2}, name=name) for name in ("a b", "a_b", "ü@x")]
+    ids = offered(tenants, BUSY, SEED, 0).ids()
+    assert len(set(ids)) == 6
+    assert all(id_.isascii() and " " not in id_ and "@" not in id_ for id_ in ids)
 
 
 # Streams
@@ -469,17 +477,20 @@ def test_resampling_gives_each_sender_the_rows_of_a_name_drawn_with_replacement(
     rows = [(name * 1000 + row, f"s{name}") for name in range(5) for row in range(name + 1)]
     path = write(tmp_path / "trace.csv", "seconds,sender,recipients", *(f"{at},{name},1" for at, name in rows))
     day, drawn = Day(0, DAY), Counter[tuple[str, int]]()
-    replications = 500
+    replications, all_different = 500, 0
     for replication in range(replications):
         run = offered([traced(path, resample="senders")], day, SEED, replication)
         by_sender: dict[str, list[float]] = {}
         for at, sender in zip(run.created_at.tolist(), run.sender.tolist(), strict=True):
             by_sender.setdefault(run.addresses[sender], []).append(at)
         assert len(by_sender) == 5
+        all_different += len({times[0] for times in by_sender.values()}) == 5
         for address, times in by_sender.items():
             name = int(times[0] // 1000)
             assert times == [name * 1000 + row for row in range(name + 1)]
             drawn[address, name] += 1
+    low, high = stats.binom.interval(CONFIDENCE, replications, math.factorial(5) / 5**5)
+    assert low <= all_different <= high
     due = {(f"s{sender}@us.example", name): replications / 5 for sender in range(5) for name in range(5)}
     assert_counts(drawn, due)
 
