@@ -10,7 +10,9 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -167,14 +169,17 @@ def _chosen(options: argparse.Namespace) -> tuple[list[Provider], dt.datetime, l
         providers, start = _by_name(names, options)
         makers = [partial(accounts.Anybody, *KEYS.get(name, ())) for name in names]
     if options.accounts is not None:
-        accounts.from_file(options.accounts)
-        makers = [partial(accounts.from_file, options.accounts)] * len(names)
+        makers = [partial(_copies, accounts.from_file(options.accounts))] * len(names)
     for provider in providers:
         if provider.transport != "smtp":
             raise ValueError(
                 f"{provider.name} speaks {provider.transport.upper()}, not SMTP: name the others to serve them"
             )
     return _read_as(providers, options.reading), start, makers
+
+
+def _copies(found: Mapping[str, Account]) -> Mapping[str, Account]:
+    return {user: replace(account) for user, account in found.items()}
 
 
 def _by_name(names: Sequence[str], options: argparse.Namespace) -> tuple[list[Provider], dt.datetime]:
@@ -272,13 +277,16 @@ async def _serve(options: argparse.Namespace, fakes: Sequence[Fake]) -> None:
         if not shared.context.done():
             # on the side, since it takes a while: whoever says STARTTLS earlier waits for it
             shared.context.set_result(await asyncio.to_thread(tls.context, hosts))
+        await asyncio.to_thread(
+            import_module, "prometheus_client.exposition"
+        )  # else the first scrape holds everybody up
         await stop.wait()
     finally:
         for server in servers:
             server.close()
         control.close()
         for fake in fakes:
-            fake.reset()
+            fake.close()
         await asyncio.sleep(0)  # lets the last words leave
         shared.ledger.close()
 

@@ -12,7 +12,8 @@ from simlib.receiver import Account
 
 __all__ = ["Anybody", "from_file", "is_reserved"]
 
-RESERVED: Final = re.compile(r"(.+\.)?(test|example|invalid|localhost|example\.(com|net|org))", re.IGNORECASE)
+RESERVED: Final = re.compile(r"([^\s@]+\.)?(test|example|invalid|localhost|example\.(com|net|org))", re.IGNORECASE)
+NAME: Final = re.compile(r"[^\s\0-\x1f@]+")
 VALUE: Final = re.compile(r"(, got .*| \(value .*\))$", re.DOTALL)
 
 
@@ -49,15 +50,15 @@ class Anybody(Mapping[str, Account]):
     """
 
     def __init__(self, *more: str) -> None:
-        self._seen = {user: Account(user, refresh_token=user, domains=_Reserved()) for user in more}
+        self._seen = {user: _anybody(user) for user in more}
 
     def __getitem__(self, user: str) -> Account:
         account = self._seen.get(user)
         if account is None:
             name, _, domain = user.rpartition("@")
-            if not name or not is_reserved(domain):
+            if not NAME.fullmatch(name) or not is_reserved(domain):
                 raise KeyError(user)
-            account = self._seen[user] = Account(user, refresh_token=user, domains=_Reserved())
+            account = self._seen[user] = _anybody(user)
         return account
 
     def __iter__(self) -> Iterator[str]:
@@ -65,6 +66,10 @@ class Anybody(Mapping[str, Account]):
 
     def __len__(self) -> int:
         return len(self._seen)
+
+
+def _anybody(user: str) -> Account:
+    return Account(user, refresh_token=user, domains=_Reserved(), listed=False)
 
 
 class _Entry(Frozen):
@@ -100,5 +105,6 @@ def from_file(path: Path) -> dict[str, Account]:
             raise ValueError(f"{path}: accounts: user given twice: {entry.user!r}")
         domains = entry.domains or (entry.user.rpartition("@")[2],)
         token = entry.refresh_token or entry.user
-        found[entry.user] = Account(entry.user, entry.password, token, frozenset(map(str.lower, domains)))
+        lowered = frozenset(map(str.lower, domains))
+        found[entry.user] = Account(entry.user, entry.password, token, lowered, listed=bool(entry.domains))
     return found

@@ -20,8 +20,8 @@ PATH: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 PARAMETER: Final = re.compile(r"([A-Z0-9][A-Z0-9-]*)(?:=([^\s=\0-\x1f]+))?", re.IGNORECASE)
-FROM: Final = re.compile(rb"^from[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
-MESSAGE_ID: Final = re.compile(rb"^message-id[ \t]*:((?:[^\r\n]|\r\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+FROM: Final = re.compile(rb"\nfrom[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", re.IGNORECASE)
+MESSAGE_ID: Final = re.compile(rb"\nmessage-id[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", re.IGNORECASE)
 IN_BRACKETS: Final = re.compile(r"[^<>,\"()]*<([^<>\s@,]+@[^<>\s@,]+)>\s*")
 OURS: Final = "@sendlab.example>"
 
@@ -94,7 +94,7 @@ def author(head: bytes) -> str:
     >>> author(b'Subject: x\r\nFrom: "Rep, One" <rep01@us.example>\r\n')
     'rep01@us.example'
     """
-    found = FROM.search(head)
+    found = FROM.search(b"\n" + head)
     if found is None:
         return ""
     value = found[1].decode("utf-8", "replace").strip()
@@ -112,7 +112,7 @@ def message_id(head: bytes) -> str:
     >>> message_id(b"Message-ID: <us-7@sendlab.example>\r\n"), message_id(b"message-id: <7@a.example>\r\n")
     ('us-7', '<7@a.example>')
     """
-    found = MESSAGE_ID.search(head)
+    found = MESSAGE_ID.search(b"\n" + head)
     value = found[1].decode("utf-8", "replace").strip() if found else ""
     return value[1 : -len(OURS)] if value.endswith(OURS) and value.startswith("<") else value
 

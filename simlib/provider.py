@@ -267,6 +267,7 @@ When = Literal[
     "bad_sequence",
     "already_authenticated",
     "no_recipients",
+    "size_declared",
     "mail",
     "rcpt",
     "data",
@@ -299,6 +300,8 @@ class Shaping(Fact):
 class Provider(Frozen):
     """The party at the other end of our connection, whose limits bind.
 
+    `sender_check` says whether a credential is held to its addresses always, or only where they are listed.
+
     Examples
     --------
     >>> provider = Provider.load("sparkpost")
@@ -311,6 +314,7 @@ class Provider(Frozen):
     role: Literal["submission", "delivery"]
     hosts: tuple[str, ...] = ()
     credential: Literal["account", "domain", "ip", "none"]
+    sender_check: Literal["always", "listed"] = "always"
     auth: tuple[Literal["LOGIN", "PLAIN", "XOAUTH2", "OAUTHBEARER"], ...]
     tls: Literal["none", "optional", "required"] = "optional"
     transport: Literal["smtp", "http"] = "smtp"
@@ -447,6 +451,7 @@ NEUTRAL: dict[str, tuple[int, str, str]] = {
     "accepted": (250, "2.0.0", "Ok"),
     "send-as": (550, "5.7.1", ""),
     "unauthenticated": (550, "5.7.26", ""),
+    "size_declared": (552, "5.3.4", ""),
     "blocklisted": (554, "5.7.1", ""),
     "rset": (250, "2.0.0", "Ok"),
     "quit": (221, "2.0.0", "Bye"),

@@ -13,6 +13,7 @@ import datetime as dt
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -39,6 +40,8 @@ class Account:
         What the token endpoint asks for.
     domains : frozenset of str
         The domains it may send as, where the provider's credential is a domain's.
+    listed : bool
+        Whether somebody wrote these domains down for it; else they are a guess, which not every provider makes.
     disabled : bool
         SMTP AUTH is switched off for it.
     revoked : bool
@@ -49,6 +52,7 @@ class Account:
     password: str = field(default="password", repr=False)
     refresh_token: str = field(default="", repr=False)
     domains: frozenset[str] = frozenset()
+    listed: bool = True
     disabled: bool = False
     revoked: bool = False
 
@@ -160,6 +164,12 @@ class Rule:
             window = self.windows[key] = self.new(self.limit)
         return window
 
+    def elsewhere(self) -> "Rule":
+        """Return the rule for events that start its window and count nothing in it."""
+        other = copy(self)
+        other.takes, other.attempts, other.given_back = "none", True, False
+        return other
+
     def is_barred(self, key: object, now: float) -> bool:
         """Whether a penalty is running."""
         return self.barred.get(key, -math.inf) > now + INSTANT
@@ -197,6 +207,19 @@ def _takes_at(limit: Limit) -> Stage:
         return "MAIL" if limit.count == "transactions" else "AUTH"
     known_from = {"messages": "MAIL", "bytes": "EOD"}.get(limit.count, "RCPT")
     return limit.at if STAGES.index(limit.at) >= STAGES.index(known_from) else "EOD"
+
+
+def _started(rules: Sequence[Rule], provider: Provider, stage: Stage) -> Iterator[Rule]:
+    """Yield the rules whose windows start with an event of a stage that counts elsewhere.
+
+    Windows that are anchored at the first event of the same client start together, as in Postfix's anvil: with the
+    first event that any of their limits is about, also of those that are off.
+    """
+    for rule in rules:
+        if rule.limit.anchor == "first_event" and rule.takes_at != stage and not rule.holds:
+            others = [limit for limit in provider.limits if limit.anchor == "first_event"]
+            if any(limit.per == rule.limit.per and _takes_at(limit) == stage for limit in others):
+                yield rule.elsewhere()
 
 
 class Receiver:
@@ -250,8 +273,12 @@ class Receiver:
         self._caps = {stage: tuple(_caps(self.rules, stage)) for stage in STAGES}
         self._tests = {stage: tuple(rule for rule in counting if rule.limit.at == stage) for stage in STAGES}
         self._takes = {stage: tuple(rule for rule in counting if rule.takes_at == stage) for stage in STAGES}
+        self._one_by_one = bool(self._tests["RCPT"] or self._takes["RCPT"])
+        self._takes = {stage: (*self._takes[stage], *_started(counting, provider, stage)) for stage in STAGES}
         self._plan = {stage: (self._caps[stage], self._tests[stage], self._takes[stage]) for stage in STAGES}
         self._busy = {stage: any(self._plan[stage]) for stage in STAGES}
+        at_auth = (*self._tests["AUTH"], *self._takes["AUTH"])
+        self._nameless = all(rule.attempts and rule.per in ("ip", "number") for rule in at_auth)
         self._per_session = tuple(rule for rule in self.rules if rule.limit.per == "session")
         self._transactions = tuple(rule for rule in self.rules if rule.limit.count == "transactions")
         self._credential = provider.credential
@@ -296,7 +323,27 @@ class Receiver:
         session.account = session.tenant = ""
         return self._says("starttls", "EHLO")
 
-    def auth(self, session: Session, user: str, secret: str, now: float, token: bool = False) -> Reply:
+    def begin_auth(self, session: Session, now: float) -> Reply | None:
+        """AUTH, before it is said who it is: what refuses it already, or None.
+
+        Where no limit at AUTH needs a name, they are all asked here, whatever else may be wrong.
+        """
+        refusal = self._refusal(session, "AUTH", now) if self._nameless else None
+        if refusal:
+            return refusal
+        if not session.greeted:
+            return self._says("ehlo_first", "AUTH")
+        if session.started:
+            return self._says("bad_sequence", "AUTH")  # not within a transaction, and only once (RFC 4954 §4)
+        if session.account:
+            return self._says("already_authenticated", "AUTH")
+        if self.provider.tls == "required" and not session.tls:
+            return self._says("tls_required", "AUTH")
+        return None
+
+    def auth(
+        self, session: Session, user: str, secret: str, now: float, token: bool = False, begun: bool = False
+    ) -> Reply:
         """AUTH with a password, or with an access token.
 
         Parameters
@@ -311,17 +358,15 @@ class Receiver:
             The time, in seconds.
         token : bool
             Whether the mechanism is XOAUTH2 or OAUTHBEARER.
+        begun : bool
+            Whether `begin_auth` has let it begin already.
         """
-        says = self._says
-        if not session.greeted:
-            return says("ehlo_first", "AUTH")
-        if session.account:
-            return says("bad_sequence", "AUTH")  # only once, and not within a transaction (RFC 4954 §4)
-        if self.provider.tls == "required" and not session.tls:
-            return says("tls_required", "AUTH")
+        refusal = None if begun else self.begin_auth(session, now)
+        if refusal:
+            return refusal
         user = user.lower()
         session.account, session.tenant = user, user.rpartition("@")[2]
-        refusal = self._refusal(session, "AUTH", now)
+        refusal = None if self._nameless else self._refusal(session, "AUTH", now)
         if refusal:
             session.account = session.tenant = ""
             return refusal
@@ -329,7 +374,7 @@ class Receiver:
         if refusal:
             self._log_out(session, now, failed=True)
             return refusal
-        return says("auth_ok", "AUTH")
+        return self._says("auth_ok", "AUTH")
 
     def _log_out(self, session: Session, now: float, failed: bool = False) -> None:
         """Forget who logged in, and free what a login occupies; one that failed doesn't count as accepted."""
@@ -416,14 +461,16 @@ class Receiver:
         session.recipients = 0
         session.size = size
         session.transaction += 1
-        for measure, most, rule in self._caps["EOD"] if size else ():
-            if measure == "size" and size > most:
-                return rule.reply._replace(stage="MAIL")  # declared too big (RFC 1870 §6.1)
         if self._busy["MAIL"] or self.blocked:
             refusal = self._refusal(session, "MAIL", now)
             if refusal:
                 return refusal
         session.started = True
+        for measure, most, rule in self._caps["EOD"] if size else ():
+            if measure == "size" and size > most:  # declared too big (RFC 1870 §6.1)
+                self._end_transaction(session, now, failed=True)
+                own = self._says("size_declared", "MAIL") if self.provider.speaks_of("size_declared") else rule.reply
+                return own._replace(stage="MAIL", limit=rule.id)
         return self._mail
 
     def rcpt(self, session: Session, rcpt_to: str, now: float) -> Reply:
@@ -442,7 +489,7 @@ class Receiver:
     def data(self, session: Session, now: float) -> Reply:
         """Answer the verb DATA; the message follows if it is 354."""
         if not session.started or not session.recipients:
-            return self._says("bad_sequence", "DATA")
+            return self._says("no_recipients" if session.started else "bad_sequence", "DATA")
         if self._busy["DATA"] or self.blocked:
             return self._refusal(session, "DATA", now) or self._data
         return self._data
@@ -455,8 +502,7 @@ class Receiver:
         reply = self.mail(session, mail_from, now)
         if reply.code >= 400:
             return reply
-        caps, tests, takes = self._plan["RCPT"]
-        if tests or takes or self.blocked or self._send_as_at == "RCPT":
+        if self._one_by_one or self.blocked or self._send_as_at == "RCPT":
             for _ in range(recipients):
                 reply = self.rcpt(session, "", now)
                 if reply.code >= 400:
@@ -464,7 +510,7 @@ class Receiver:
         else:
             # nothing is counted one by one: the first recipient too many is as good as the last
             session.recipients = recipients
-            for measure, most, rule in caps:
+            for measure, most, rule in self._caps["RCPT"]:
                 if getattr(session, measure) > most:
                     reply = rule.reply
                     break
@@ -524,7 +570,9 @@ class Receiver:
             )
         if self._credential == "domain":
             account = self.accounts.get(session.account)
-            return account is None or author.rpartition("@")[2].lower() in account.domains
+            if account is None or (self.provider.sender_check == "listed" and not (account.listed and author)):
+                return True  # a list of owners leaves the null sender alone
+            return author.rpartition("@")[2].lower() in account.domains
         return True
 
     def _says(self, when: When, stage: Stage) -> Reply:
@@ -566,7 +614,8 @@ class Receiver:
             rule.punish(key, now)
             wait = window.wait(getattr(session, rule.asks), now) if rule.holds else math.inf
             if wait == math.inf:
-                refused = refused or rule
+                if refused is None or rule.attempts > refused.attempts:
+                    refused = rule  # what counts attempts speaks first: it counts the command, not what it brings
             elif wait > held:
                 held, holder = wait, rule
         if refused:
@@ -619,15 +668,14 @@ def render(
     `{host}` and `{id}` are functions of provider, session and transaction number, so that a simulation and a fake
     server that saw the same commands say the same; `{time}` takes strftime formats, and `unix`.
     """
-    return text.format(
-        ip=ip,
-        host=f"SENDLAB{int(_digest(provider, session, size=2), 16) % 10_000:04}",
-        id=_digest(provider, session, transaction, size=8),
-        time=_Clock.fromtimestamp(clock.timestamp(), dt.UTC),
-        account=account,
-        sender=sender,
-        domain=sender.rpartition("@")[2],
-    )
+    values: dict[str, object] = {"ip": ip, "account": account, "sender": sender, "domain": sender.rpartition("@")[2]}
+    if "{host}" in text:
+        values["host"] = f"SENDLAB{int(_digest(provider, session, size=2), 16) % 10_000:04}"
+    if "{id}" in text:
+        values["id"] = _digest(provider, session, transaction, size=8)
+    if "{time" in text:
+        values["time"] = _Clock.fromtimestamp(clock.timestamp(), dt.UTC)
+    return text.format_map(values)
 
 
 class _Clock(dt.datetime):

@@ -228,7 +228,7 @@ def styled(table: "pd.DataFrame") -> "Styler":
     short = [name for name in text if table[name].map(lambda value: len(_linked(value, "{shown}"))).max() <= ONE_LINE]
     shown = (
         table.style.hide(axis="index")
-        .set_properties(text, **{"text-align": "left", "white-space": "pre-line"})
+        .set_properties(text, **{"text-align": "left", "white-space": "pre-wrap"})
         .set_properties(short, **{"white-space": "nowrap"})
         .set_table_styles([{"selector": "th", "props": "text-align: left; vertical-align: bottom"}])
         .set_table_styles([{"selector": "td", "props": "vertical-align: top"}], overwrite=False)
@@ -247,7 +247,7 @@ def _linked(text: str, anchor: str) -> str:
     """Put a link in place of each address; one that the text begins with is shown as its host, others as they are."""
     return re.sub(
         r"https?://([^/\s]+)[^\s;,)]*",
-        lambda url: anchor.format(url=url[0], shown=url[0] if url.start() else url[1]),
+        lambda url: anchor.format(url=url[0], shown=url[0].replace("/", "/<wbr>") if url.start() else url[1]),
         str(text),
     )
 
@@ -275,10 +275,15 @@ def figures(result: Result) -> dict[str, Any]:
     metric = "on_time" if deadline else "accepted"
     offered = result.estimate(result.baseline, tenant, "offered").mean or 0.0
     goodput = [{"alternative": name} | result.estimate(name, tenant, "goodput_per_hour").json() for name in result.runs]
+    fates = [result.fates(tenant)]
+    for flip in result.flips():
+        if flip["flips"]:
+            under = flip["limit"], flip["reading"]
+            changed = result.fates(tenant, under)
+            changed = changed[changed["alternative"].isin(_changed(result, under, by=WORTH_A_ROW))]
+            fates.append(changed.assign(alternative=changed["alternative"] + f",\nif read as {flip['reading']!r}"))
     found = {
-        "comparison": plot.comparison(
-            result.fates(tenant), f"{offered:,.0f} messages, {len(result.runs)} ways to send them", deadline, PARTS
-        ),
+        "comparison": plot.comparison(pd.concat(fates), f"{scenario.name}: {offered:,.0f} messages", deadline, PARTS),
         "timeline": plot.timelines(
             {name: result.timeline(name) for name in result.runs},
             "What each channel answers, minute by minute",

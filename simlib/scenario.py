@@ -436,7 +436,7 @@ def _breaks(kind: str, lane: Lane) -> bool:
 
 
 def _account(user: str) -> Account:
-    return Account(user, refresh_token=user, domains=frozenset([user.rpartition("@")[2]]))
+    return Account(user, refresh_token=user, domains=frozenset([user.rpartition("@")[2]]), listed=False)
 
 
 def _habit(channel: Channel, provider: str) -> Habit | None:

@@ -142,7 +142,11 @@ class FixedWindow:
         return start + self.period - now
 
     def take(self, amount: float, at: float) -> None:
-        """Count `amount` in the window of the moment `at`."""
+        """Count `amount` in the window of the moment `at`; 0 is an event that counts elsewhere, but starts a window."""
+        if not amount and self.offset is None:
+            if not self.windows or at >= self.windows[-1][0] + self.period - INSTANT:
+                self.windows = [[at, 0]]
+            return
         for window in reversed(self.windows):
             if self._lies_in(window, at):
                 window[1] += amount

@@ -164,7 +164,7 @@ async def running(
         yield Running(fake, server.sockets[0].getsockname()[1], shared.ledger, clients)
     finally:
         server.close()
-        fake.reset()
+        fake.close()
         for client in clients:
             await client.close()
         while any(one.transport is not None for one in connections):

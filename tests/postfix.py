@@ -1,10 +1,9 @@
 """A Postfix of one's own: its smtpd on loopback, everything else in a temporary directory, gone afterwards.
 
-It needs root (Postfix drops its privileges itself) and Debian's `postfix`; nothing of the system's own Postfix is read
-but its programs. Mail is taken and lies in a queue that nobody runs, until the directory goes.
+It needs root, since Postfix drops its privileges itself, and Debian's `postfix`; of the system's own Postfix nothing is
+read but its programs. Mail is taken and lies in a queue that nobody runs until the directory goes.
 """
 
-import base64
 import os
 import shutil
 import signal
@@ -13,7 +12,8 @@ import socketserver
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -21,16 +21,13 @@ from typing import Final
 
 import trustme
 
-__all__ = ["HOST", "missing", "postfix"]
-
 HOST: Final = "mail.example"
 DAEMONS: Final = Path("/usr/lib/postfix/sbin")
-STARTS_WITHIN: Final = 30.0  # seconds
+STARTS_WITHIN: Final = 60.0  # seconds
 
 MAIN: Final = {
     "compatibility_level": "3.6",
     "daemon_directory": str(DAEMONS),
-    "command_directory": "/usr/sbin",
     "shlib_directory": "/usr/lib/postfix",
     "meta_directory": "/etc/postfix",
     "maillog_file": "$data_directory/mail.log",
@@ -38,10 +35,9 @@ MAIN: Final = {
     "myhostname": HOST,
     "inet_interfaces": "127.0.0.1",
     "inet_protocols": "ipv4",
-    "mydestination": "",
     "mynetworks": "",
+    "mydestination": "",
     "alias_maps": "",
-    "alias_database": "",
     "local_recipient_maps": "",
     "in_flow_delay": "0",
     "max_use": "1000000",
@@ -55,7 +51,7 @@ MAIN: Final = {
     "smtpd_tls_cert_file": "$config_directory/certificate.pem",
     "smtpd_client_event_limit_exceptions": "",
 }
-"""What a Postfix needs in order to run here; everything else is as Postfix has it."""
+"""What it takes to run here, without DNS and syslog; everything else is as Postfix has it."""
 
 MASTER: Final = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -68,7 +64,7 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 def missing() -> str:
-    """Why there can be no Postfix here; empty if there can."""
+    """Say why there can be no Postfix here; empty if there can."""
     if not (DAEMONS / "master").exists():
         return "Postfix is not installed (apt-get install postfix)"
     return "" if os.geteuid() == 0 else "Postfix starts as root only"
@@ -76,43 +72,46 @@ def missing() -> str:
 
 @contextmanager
 def postfix(settings: Mapping[str, str], passwords: Mapping[str, str]) -> Iterator[int]:
-    """Run Postfix, and yield the port on which it listens.
-
-    Parameters
-    ----------
-    settings : mapping of str to str
-        Further lines of main.cf.
-    passwords : mapping of str to str
-        Who may log in, by user name.
-    """
+    """Run Postfix with further lines of main.cf and users that may log in, and yield its port."""
     home = Path(tempfile.mkdtemp(prefix="postfix-"))
-    master: subprocess.Popen[bytes] | None = None
     try:
-        home.chmod(0o755)
-        for name in ("etc", "spool", "data"):
+        home.chmod(0o755)  # it is the user postfix who enters
+        for name in ("etc", "data", "spool", "spool/pid", "spool/incoming", "spool/private", "spool/public"):
             (home / name).mkdir()
-        shutil.chown(home / "data", "postfix")
+        for name in ("data", "spool/incoming", "spool/private", "spool/public"):
+            shutil.chown(home / name, "postfix")
         port = free_port()
         main = {**MAIN, "queue_directory": f"{home}/spool", "data_directory": f"{home}/data", **settings}
         (home / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
         (home / "etc/master.cf").write_text(MASTER.format(port=port))
         certificate = trustme.CA().issue_cert(HOST).private_key_and_cert_chain_pem
         certificate.write_to_path(str(home / "etc/certificate.pem"))
-        environment = {**os.environ, "MAIL_CONFIG": f"{home}/etc"}
-        with authority(home / "spool/auth", passwords):
-            command = ["/usr/sbin/postfix", "-c", f"{home}/etc", "check"]
-            subprocess.run(command, check=True, env=environment, capture_output=True, timeout=STARTS_WITHIN)
-            master = subprocess.Popen(
-                [DAEMONS / "master", "-c", f"{home}/etc", "-s"], env=environment, start_new_session=True
-            )
-            wait_until_listening(port, master, home / "data/mail.log")
+        with authority(home / "spool/auth", passwords), master(home) as process:
+            wait_until_listening(port, process, home)
             yield port
     finally:
-        if master is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(master.pid, signal.SIGKILL)
-            master.wait()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def master(home: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start Postfix's master, and end it with all that it has started; if the tests are killed, it goes as well."""
+    command = ["setpriv", "--pdeathsig", "TERM", str(DAEMONS / "master"), "-c", f"{home}/etc", "-s"]
+    with (home / "output").open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "MAIL_CONFIG": f"{home}/etc"},
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def free_port() -> int:
@@ -122,60 +121,58 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def wait_until_listening(port: int, master: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_until_listening(port: int, process: "subprocess.Popen[bytes]", home: Path) -> None:
     """Wait for the banner."""
     deadline = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < deadline and master.poll() is None:
+    while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=STARTS_WITHIN) as one:
             if one.recv(4) == b"220 ":
                 return
-    raise RuntimeError(f"Postfix did not start: {log.read_text() if log.exists() else 'it said nothing'}")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.02)
+    said = "".join(path.read_text() for path in (home / "output", home / "data/mail.log") if path.exists())
+    raise RuntimeError(f"Postfix did not start: {said or 'it said nothing'}")
+
+
+# Who may log in
 
 
 @contextmanager
 def authority(path: Path, passwords: Mapping[str, str]) -> Iterator[None]:
-    """Answer on a socket as Dovecot's auth process would: PLAIN and LOGIN, no reasons given."""
+    """Answer on a Unix socket as Dovecot's auth service does: PLAIN and LOGIN, and no reason for a refusal."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            self.wfile.write(
-                b"VERSION\t1\t1\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n"
-            )
-            said: dict[str, tuple[str, list[str]]] = {}
+            self.wfile.write(GREETING)
+            said: dict[str, tuple[str, list[str]]] = {}  # mechanism and responses, by request
             for line in self.rfile:
                 command, number, *rest = line.decode().rstrip("\n").split("\t")
                 if command == "AUTH":
                     said[number] = rest[0], [part[5:] for part in rest if part.startswith("resp=")]
                 elif command == "CONT":
-                    said[number][1].append(rest[0] if rest else "")
-                else:
-                    continue
-                self.wfile.write(answer(number, *said[number]).encode())
-
-        timeout = None
-
-    def answer(number: str, mechanism: str, responses: list[str]) -> str:
-        if len(responses) < len(CHALLENGES[mechanism]):
-            challenge = base64.b64encode(CHALLENGES[mechanism][len(responses)]).decode()
-            return f"CONT\t{number}\t{challenge}\n"
-        user, password = CREDENTIALS[mechanism]([base64.b64decode(text).decode() for text in responses])
-        if user and passwords.get(user) == password:
-            return f"OK\t{number}\tuser={user}\n"
-        return f"FAIL\t{number}\tuser={user}\n"
+                    said[number][1].append(rest[0])
+                if command in ("AUTH", "CONT"):
+                    self.wfile.write(verdict(number, *said[number], passwords).encode())
 
     with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
         server.daemon_threads = True
         path.chmod(0o666)
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield
         finally:
             server.shutdown()
 
 
-CHALLENGES: Final[dict[str, list[bytes]]] = {"PLAIN": [b""], "LOGIN": [b"Username:", b"Password:"]}
-CREDENTIALS: Final[dict[str, Callable[[list[str]], list[str]]]] = {
-    "PLAIN": lambda responses: responses[0].split("\0")[1:],
-    "LOGIN": list,
-}
+GREETING: Final = b"VERSION\t1\t1\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nSPID\t1\nCUID\t1\nCOOKIE\t00\nDONE\n"
+CHALLENGES: Final = {"PLAIN": [b""], "LOGIN": [b"Username:", b"Password:"]}
+
+
+def verdict(number: str, mechanism: str, responses: list[str], passwords: Mapping[str, str]) -> str:
+    """Ask for what is still to be said, or say whether that will do."""
+    challenges = CHALLENGES[mechanism]
+    if len(responses) < len(challenges):
+        return f"CONT\t{number}\t{b64encode(challenges[len(responses)]).decode()}\n"
+    words = "\0".join(b64decode(response).decode() for response in responses).split("\0")
+    user, password = words[-2:]
+    return f"OK\t{number}\tuser={user}\n" if passwords.get(user) == password else f"FAIL\t{number}\tuser={user}\n"

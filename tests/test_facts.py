@@ -426,6 +426,30 @@ def published(limit: Limit) -> object:
     return str(limit.limit) if limit.limit.period else limit.limit.amount
 
 
+def test_a_limit_may_be_dated_too() -> None:
+    first = dt.date(2026, 3, 1)
+    facts = parse(changed("limits", {"from": first}), "mx.toml")
+    days = [first - dt.timedelta(1), first]
+    assert [len(facts.on(day).limits) for day in days] == [0, 1]
+
+
+def test_a_reading_drops_what_belongs_to_the_other_one() -> None:
+    """A hold has no refusal, a sliding window no anchor, a fixed one no burst."""
+    readings = [
+        {"name": "hold", "on_excess": "hold_reply", **SOURCE},
+        {"name": "sliding", "window": "sliding", **SOURCE},
+        {"name": "bucket", "window": "token_bucket", "burst": 3, **SOURCE},
+    ]
+    facts = parse(changed("limits", {"window": "fixed", "anchor": "clock", "readings": readings}), "mx.toml")
+    limits = [facts.read_as({"messages-per-minute": name}).limits[0] for name in ("hold", "sliding", "bucket")]
+    assert [(limit.reply is None, limit.window, limit.anchor, limit.burst) for limit in limits] == [
+        (True, "fixed", "clock", None),
+        (False, "sliding", None, None),
+        (False, "token_bucket", None, 3),
+    ]
+    assert facts.read_as({"messages-per-minute": "hold"}).read_as({"messages-per-minute": "sliding"}).limits[0].holds
+
+
 def test_an_unknown_provider_reading_or_tool_is_answered_with_those_there_are() -> None:
     with pytest.raises(ValueError, match=r"unknown provider 'hotmail' \(there are: .*office365.*\)"):
         Provider.load("hotmail")
@@ -651,7 +675,7 @@ def test_sales_connect_paces_gmail_and_exchange_and_sends_at_once_elsewhere() ->
 @cache
 def code() -> tuple[tuple[str, str], ...]:
     """Every text in the code that isn't a docstring, with its file."""
-    found = []
+    found: list[tuple[str, str]] = []
     for package in ("simlib", "fake_servers", "loadtests"):
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))

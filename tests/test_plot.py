@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.container import BarContainer
 from matplotlib.dates import date2num, num2date
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
 from simlib import plot
@@ -102,6 +103,19 @@ def test_the_time_in_which_a_limit_holds_is_shaded_and_the_limit_named() -> None
     shaded = {f"{clock(begin):%H:%M}": share for begin, share in zip(begins, shade, strict=True) if share > 0}
     assert shaded == {"10:00": 0.25, "10:01": 1.0, "10:03": 0.5}
     assert f"shaded: {LIMIT} holds replies" in texts(axes)
+
+
+def test_the_shade_is_to_be_seen() -> None:
+    figure = plot.timeline(day({"10:00": (0, 9, 0, 1.0), "10:09": (0, 9, 0, 0.0)}), "held")
+    axes = axes_of(figure)
+    image = imread(io.BytesIO(png(figure)))
+    greys = []
+    for minute in ("10:00", "10:09"):
+        moment = pd.Timestamp(f"2026-12-01 {minute}:10", tz="Asia/Tokyo")  # beside the stem
+        x, y = axes.transData.transform((date2num(moment), 5.3))  # type: ignore[no-untyped-call]
+        greys.append(float(image[image.shape[0] - round(y), round(x), :3].mean()))
+    assert greys[0] < 0.9
+    assert greys[1] == 1.0
 
 
 def test_more_of_the_minute_is_a_darker_shade() -> None:
@@ -354,6 +368,54 @@ def test_no_numbers(draw: Callable[[pd.DataFrame, str], Figure], table: pd.DataF
     assert png(figure)
 
 
+# How one number depends on another
+
+
+def losses(*rows: tuple[str, float, float | None, float | None, float | None]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["name", "x", "mean", "low", "high"])
+
+
+def simulated(axes: Axes) -> list[list[tuple[float, float]]]:
+    return [data(line) for line in axes.lines if line.get_label() == "_points"]
+
+
+def test_points_lie_where_they_were_simulated_each_with_its_interval() -> None:
+    axes = axes_of(plot.dependence(losses(("A", 1, 0.2, 0.1, 0.3), ("A", 2, 0.4, 0.4, 0.5)), "loss", "offered", "lost"))
+    assert simulated(axes) == [[(1, 0.2), (2, 0.4)]]
+    assert bars(axes) == [[[1, 0.1], [1, 0.3]], [[2, 0.4], [2, 0.5]]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("offered", "lost")
+    assert axes.get_ylim()[0] == 0
+
+
+def test_a_theory_is_the_curve_and_without_one_the_points_are_joined() -> None:
+    points = losses(("A", 1, 0.2, None, None), ("A", 2, 0.4, None, None), ("B", 1, 0.1, None, None))
+    axes = axes_of(plot.dependence(points, "loss", "offered", "lost", {"A": ([1, 1.5, 2], [0.2, 0.3, 0.4])}))
+    assert {name: data(line) for name, line in lines(axes).items()} == {
+        "A": [(1, 0.2), (1.5, 0.3), (2, 0.4)],
+        "B": [(1, 0.1)],
+    }
+    assert texts(axes) == ["A", "B"]
+
+
+def test_shares_are_percent_and_seconds_are_spans_on_a_logarithmic_axis() -> None:
+    points = losses(("A", 500, 0.5, 0.4, 0.6), ("A", 2000, 1.0, 1.0, 1.0))
+    shares = axes_of(plot.dependence(points, "shares", "quota", "lost", unit="share"))
+    assert "50 %" in {shares.yaxis.get_major_formatter()(tick, 0) for tick in (0.5, 1.0)}
+    points[["mean", "low", "high"]] *= 3600
+    seconds = axes_of(plot.dependence(points, "delays", "quota", "within", unit="seconds", log=True))
+    assert (seconds.get_xscale(), seconds.get_yscale()) == ("log", "log")
+    assert [label.get_text() for label in seconds.get_yticklabels()] == ["1 h"]
+    assert seconds.get_xticks().tolist() == [500, 2000]
+    assert seconds.get_ylabel() == "within, log scale"
+
+
+@pytest.mark.parametrize("points", [losses(), losses(("A", 1, None, None, None))])
+def test_nothing_was_simulated(points: pd.DataFrame) -> None:
+    figure = plot.dependence(points, "none", "offered", "lost")
+    assert "no numbers" in texts(axes_of(figure))
+    assert png(figure)
+
+
 # The headline
 
 FATES = ["at_once", "held", "refused", "expired", "waiting"]
@@ -447,6 +509,9 @@ def everything() -> dict[str, Figure]:
         "goodput": plot.goodput(table, "goodput"),
         "forest": plot.forest(table, "forest"),
         "comparison": plot.comparison(channels(), "comparison", "17:30"),
+        "dependence": plot.dependence(
+            losses(("A", 1, 0.2, 0.1, 0.3), ("A", 2, 0.4, 0.4, 0.5), ("B", 1, 0.1, 0.1, 0.1)), "loss", "offered", "lost"
+        ),
     }
 
 

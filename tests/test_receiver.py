@@ -187,6 +187,86 @@ def test_a_window_of_the_first_event_starts_with_it() -> None:
     ) == ["250", "235", "250", "250", "451 minute", "250", "250", "451 minute", "250"]
 
 
+ANVIL = {"per": "ip", "window": "fixed", "anchor": "first_event", "counts": "attempts"}
+"""As Postfix counts: whatever a client does begins the windows of all that it is counted for."""
+MAILS = {**ANVIL, "id": "m", "limit": "1/min", "at": "MAIL"}
+
+
+def anvil(other: str) -> Provider:
+    """Messages are counted at MAIL, sessions, logins and recipients as well or, if `other` is "off", not at all."""
+    return provider(
+        {**ANVIL, "id": "s", "count": "sessions", "limit": other, "at": "CONNECT", "on_excess": "close"},
+        {**ANVIL, "id": "l", "count": "logins", "limit": other, "at": "AUTH"},
+        MAILS,
+        {**ANVIL, "id": "r", "count": "recipients", "limit": other, "at": "RCPT"},
+    )
+
+
+@pytest.mark.parametrize("other", ["9/min", "off"])
+@pytest.mark.parametrize("event", ["b connect", "b login", "a rcpt"])
+def test_a_clients_first_event_begins_all_its_windows(other: str, event: str) -> None:
+    """The window from 0 to 60 is over; the event at 70 begins the next one, although it isn't a message."""
+    lines = ["0 a connect", "0 a login", "0 b connect", "0 a mail", f"70 {event}"]
+    lines += ["80 a rset", "80 a mail", "129 a rset", "129 a mail", "130 a rset", "130 a mail"]
+    assert talk(receiver_of(anvil(other)), *lines)[-5::2] == ["250", "451 m", "250"]
+
+
+@pytest.mark.parametrize("other", ["1/min", "9/min"])
+def test_a_refused_event_begins_them_as_well(other: str) -> None:
+    facts = anvil(other)
+    lines = ["0 a connect", "0 a login", "70 b connect", "70 c connect", "80 a mail", "129 a rset", "129 a mail"]
+    replies = talk(receiver_of(facts), *lines, "130 a rset", "130 a mail")
+    assert replies[3] == ("421 s" if other == "1/min" else "250")
+    assert replies[4::2] == ["250", "451 m", "250"]
+
+
+def test_another_clients_events_and_other_windows_begin_nothing() -> None:
+    facts = provider({"id": "l", "count": "logins", "limit": "9/min", "window": "sliding", "at": "AUTH"}, MAILS)
+    lines = ["0 a connect", "0 a login", "30 a mail", "89 a rset", "89 a mail", "90 a rset", "90 a mail"]
+    assert talk(receiver_of(facts), *lines)[2::2] == ["250", "451 m", "250"]
+    lines = ["0 a connect 127.0.0.2", "0 a login", "50 b connect", "50 b login", "80 b mail", "109 b rset"]
+    assert talk(receiver_of(anvil("off")), *lines, "109 b mail", "110 b rset", "110 b mail")[4::2] == [
+        *("250", "451 m", "250"),
+    ]
+
+
+def test_a_limit_on_attempts_speaks_before_one_on_what_a_message_holds() -> None:
+    facts = provider(
+        {"id": "in-message", "count": "recipients", "per": "message", "limit": 1, "at": "RCPT"},
+        {**ANVIL, "id": "r", "count": "recipients", "limit": "2/min", "at": "RCPT"},
+    )
+    assert talk(receiver_of(facts), "0 a connect", "0 a login", "0 a mail", "0 a rcpt", "0 a rcpt", "0 a rcpt")[3:] == [
+        *("250", "451 in-message", "451 r"),
+    ]
+
+
+def test_a_limit_that_needs_no_name_speaks_at_the_verb_and_counts_whatever_else_is_wrong() -> None:
+    receiver = receiver_of(provider({**ANVIL, "id": "l", "count": "logins", "limit": "4/min", "at": "AUTH"}))
+    session, _ = receiver.connect("127.0.0.1", 0)
+    early = receiver.begin_auth(session, 0)
+    assert early is not None
+    assert early.code == 503
+    receiver.ehlo(session, 0)
+    assert receiver.begin_auth(session, 0) is None
+    assert receiver.auth(session, ME, "wrong", 0, begun=True).code == 535
+    assert receiver.auth(session, ME, "password", 0).code == 235
+    assert receiver.auth(session, ME, "password", 0).code == 503
+    refusal = receiver.begin_auth(session, 0)
+    assert refusal is not None
+    assert refusal.limit == "mx/l"
+
+
+def test_a_limit_per_account_waits_for_the_name() -> None:
+    limit = {"id": "l", "count": "logins", "limit": "1/min", "window": "sliding", "at": "AUTH"}
+    receiver = receiver_of(provider(limit))
+    logged_in(receiver)
+    session, _ = receiver.connect("127.0.0.1", 0)
+    receiver.ehlo(session, 0)
+    assert receiver.begin_auth(session, 0) is None
+    assert receiver.auth(session, ME, "password", 0, begun=True).limit == "mx/l"
+    assert receiver.auth(session, OTHER, "password", 0, begun=True).code == 235
+
+
 def test_a_token_bucket_lets_a_burst_through_and_then_a_trickle() -> None:
     facts = provider({"id": "bucket", "limit": "30/min", "window": "token_bucket", "burst": 3})
     assert talk(
@@ -536,6 +616,20 @@ def test_the_size_that_a_client_declares_is_tested_at_mail() -> None:
     assert receiver.mail(session, ME, 0, size=1000).code == 250
 
 
+def test_a_declared_size_is_refused_after_the_limits_of_mail_and_gives_back_what_they_took() -> None:
+    size = {"id": "size", "count": "bytes", "per": "message", "limit": 1000, "on_excess": "reject"}
+    minute = {"id": "minute", "limit": "1/min", "window": "sliding", "at": "MAIL"}
+    declared = {"when": "size_declared", "at": "MAIL", "code": 552, "enhanced": "5.3.4", "text": "too big, you say"}
+    for counts, code in (("accepted", 250), ("attempts", 451)):
+        receiver = receiver_of(provider(size, {**minute, "counts": counts}, replies=(declared,)))
+        session = logged_in(receiver)
+        reply = receiver.mail(session, ME, 0, size=1001)
+        assert (reply.code, reply.text, reply.limit, reply.stage) == (552, "too big, you say", "mx/size", "MAIL")
+        assert not session.started
+        assert receiver.mail(session, ME, 0, size=1000).code == code
+    assert receiver.mail(session, ME, 0, size=1001).limit == "mx/minute"
+
+
 @pytest.mark.parametrize(("count", "at"), [("sessions", "CONNECT"), ("sessions", "EHLO"), ("logins", "AUTH")])
 @pytest.mark.parametrize("counts", ["accepted", "attempts"])
 def test_sessions_and_logins_count_the_one_tested(count: str, at: str, counts: str) -> None:
@@ -658,6 +752,15 @@ def test_send_as_is_refused_at_the_stage_that_the_facts_state() -> None:
     receiver.rset(session, 0)
     assert receiver.offer(session, "x@eu.example", 1, 0) == reply
     assert transaction(receiver, session, 0, "x@us.example").code == 250
+
+
+def test_a_provider_that_goes_by_a_list_holds_nobody_to_a_guess() -> None:
+    for listed, codes in ((True, [553, 250, 250]), (False, [250, 250, 250])):
+        user = Account("us.example", domains=frozenset(["us.example"]), listed=listed)
+        receiver = Receiver(Provider.load("own-postfix"), {"us.example": user})
+        session = logged_in(receiver, "us.example")
+        senders = ["x@eu.example", "x@us.example", ""]
+        assert [transaction(receiver, session, 0, sender).code for sender in senders] == codes
 
 
 def test_refused_for_its_sender_a_try_counts_only_among_attempts() -> None:

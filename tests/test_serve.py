@@ -17,6 +17,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from fake_servers.__main__ import main
+
 REP = "rep01@us.example"
 SCENARIO = """
 name = "two channels"
@@ -76,12 +78,16 @@ def serving(*arguments: object, listeners: int = 1) -> Iterator[Server]:
             process.kill()
 
 
-def refused(*arguments: object) -> str:
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """What a call that can't be says: exit status 2, nothing on stdout, one line on stderr."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=20, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1
-    return done.stderr.rstrip()
+    try:
+        status: object = main([*map(str, arguments)])
+    except SystemExit as end:
+        status = end.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    return err.rstrip()
 
 
 def unverified() -> ssl.SSLContext:
@@ -103,12 +109,12 @@ def test_several_providers_each_on_its_own_port() -> None:
                 assert word in client.recv(1000)
 
 
-def test_ports_follow_each_other_and_may_be_taken() -> None:
+def test_ports_follow_each_other_and_may_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         second = taken.getsockname()[1]
-        said = refused("generic-mx", "google-mx", "--port", second - 1, "--control-port", 0)
+        said = refused(capsys, "generic-mx", "google-mx", "--port", second - 1, "--control-port", 0)
         assert said.endswith(f"--port: can't listen on 127.0.0.1 port {second}: Address already in use")
-        said = refused("generic-mx", "--port", 0, "--control-port", second)
+        said = refused(capsys, "generic-mx", "--port", 0, "--control-port", second)
         assert said.endswith(f"--control-port: can't listen on 127.0.0.1 port {second}: Address already in use")
 
 
@@ -255,8 +261,10 @@ def test_sparkpost_s_own_user() -> None:
         (["--scenario", "/no/such/file"], "/no/such/file: No such file or directory"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(arguments: Sequence[str], words: str) -> None:
-    assert words in refused(*arguments)
+def test_bad_input_is_refused_in_one_line(
+    arguments: Sequence[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in refused(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -271,18 +279,29 @@ def test_bad_input_is_refused_in_one_line(arguments: Sequence[str], words: str) 
         ("[[accounts]]\npassword = 's3cret", "not valid TOML"),
     ],
 )
-def test_a_bad_accounts_file_is_refused_without_showing_a_secret(text: str, words: str, tmp_path: Path) -> None:
+def test_a_bad_accounts_file_is_refused_without_showing_a_secret(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "accounts.toml"
     path.write_text(text)
-    said = refused("office365", "--accounts", path)
+    said = refused(capsys, "office365", "--accounts", path)
     assert words in said
     assert "s3cret" not in said
 
 
-def test_a_scenario_s_stranger_is_not_served(tmp_path: Path) -> None:
+def test_a_scenario_s_stranger_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "two.toml"
     path.write_text(SCENARIO)
-    assert "no channel goes to 'gmail' (there are: office365, sparkpost)" in refused("gmail", "--scenario", path)
+    assert "no channel goes to 'gmail' (there are: office365, sparkpost)" in refused(
+        capsys, "gmail", "--scenario", path
+    )
+
+
+def test_bad_input_ends_the_process_with_2() -> None:
+    done = subprocess.run(command("nobody"), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("sendlab serve: unknown provider 'nobody' (there are: ")
+    assert done.stderr.count("\n") == 1
 
 
 # What it costs to start

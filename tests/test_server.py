@@ -8,6 +8,8 @@ from base64 import b64decode
 
 import pytest
 from fakes import START, bearer, conversation, encoded, running, trusting
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fake_servers.clock import VirtualClock, WallClock
 from fake_servers.server import ERRORS, OVERSHOOT
@@ -546,7 +548,7 @@ async def test_a_second_data_needs_a_second_mail() -> None:
         (b"NOOP \xff\r\n", "501 5.5.4 Syntax error in parameters or arguments"),
         (b"BDAT 1 LAST\r\n", "502 5.5.1 Command not implemented"),
         (b"NOOP " + b"x" * 506 + b"\r\n", "500 5.5.2 Line too long"),
-        (b"NOOP " + b"x" * 505 + b"\r\n", "250 2.0.0 OK"),
+        (b"NOOP " + b"x" * 505 + b"\r\n", "250 2.0.0 Ok"),
         (b"x" * 100_000 + b"\r\n", "500 5.5.2 Line too long"),
         (b"EHLO\r\n", "501 5.5.4 Syntax error in parameters or arguments"),
         (b"MAIL FROM:a@us.example\r\n", "501 5.5.4 Syntax error in parameters or arguments"),
@@ -640,3 +642,41 @@ async def test_no_secret_is_written_down() -> None:
         assert "s3cret" not in written
         assert encoded("s3cret") not in written
         assert [entry["account"] for entry in server.entries] == [REP, "", "", REP]
+
+
+VERBS = [
+    "EHLO a.example",
+    "MAIL FROM:<a@us.example>",
+    "RCPT TO:<b@them.example>",
+    "DATA",
+    "RSET",
+    "NOOP",
+    "VRFY x",
+    "AUTH PLAIN",
+    ".",
+]
+PIECES = st.one_of(
+    st.sampled_from(VERBS).map(str.encode),
+    st.binary(max_size=40),
+    st.sampled_from([b"\r\n", b"\n", b"\r", b"\0", b".\r\n", b"\r\n.\r\n"]),
+)
+
+
+@pytest.mark.parametrize("provider", ["generic-mx", "own-postfix"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces=st.lists(PIECES, max_size=30))
+def test_whatever_a_client_says_the_next_one_is_served(
+    provider: str, pieces: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def talk() -> None:
+        async with running(provider) as server:
+            client = await server.connect()
+            client.send(b"".join(pieces))
+            client.writer.write_eof()
+            said = await client.reader.read()
+            assert all(line[:3].isdigit() and line[3:4] in b" -" for line in said.splitlines())
+            await server.until_open(0)
+            assert (await (await server.connect()).hello()).code == 250
+
+    asyncio.run(talk())
+    assert caplog.text == ""

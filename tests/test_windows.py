@@ -156,6 +156,28 @@ def test_a_window_that_starts_with_the_first_event_lets_through_exactly_what_it_
     )
 
 
+@given(st.lists(st.tuples(PAUSES, st.integers(0, 3)), max_size=30), LIMITS)
+def test_an_event_that_counts_elsewhere_starts_a_window_all_the_same(
+    schedule: list[tuple[int, int]], limit: int
+) -> None:
+    window = FixedWindow(limit, 1.0, None)
+    log: Log = []
+    now = 0
+    for pause, amount in schedule:
+        now += pause
+        log.append((now, amount))
+        window.take(amount, seconds(now))
+        for more in (1, 2, 3):
+            assert window.fits(more, seconds(now)) == (used_first_event(log, now) + more <= limit)
+
+
+def test_windows_that_are_only_started_do_not_pile_up() -> None:
+    window = FixedWindow(1, 60, None)
+    for minute in range(100):
+        window.take(0, at=60 * minute)
+    assert window.windows == [[60 * 99, 0]]
+
+
 @given(SCHEDULES, st.sampled_from([1, 2, 5, 10]), st.integers(1, 4), st.booleans())
 def test_a_token_bucket_lets_through_exactly_what_it_has_tokens_for(
     schedule: list[tuple[int, int]], rate: int, burst: int, attempts: bool

@@ -223,7 +223,8 @@ def test_messages_carry_the_tenants_recipients_and_bytes_and_the_arrivals_label(
 
 
 def test_ids_tell_tenants_apart_and_fit_into_a_header() -> None:
-    tenants = [tenant({"kind": "batches", "size": 2}, name=name) for name in ("a b", "a_b", "ü@x")]
+    names = {"a b": "a.example", "a_b": "b.example", "ü@x": "c.example"}
+    tenants = [tenant({"kind": "batches", "size": 2}, name=name, domain=domain) for name, domain in names.items()]
     ids = offered(tenants, BUSY, SEED, 0).ids()
     assert len(set(ids)) == 6
     assert all(id_.isascii() and " " not in id_ and "@" not in id_ for id_ in ids)
