@@ -9,7 +9,8 @@ import numpy as np
 import simpy
 from simpy.events import ProcessGenerator
 
-from simlib.experiment import Estimate, compare, run
+from simlib.estimate import Estimate
+from simlib.experiment import compare, run
 from simlib.scenario import Scenario
 
 ROUNDS = 5

@@ -54,7 +54,7 @@ _HOMES = {
     "Tool": "tool",
     "compare": "experiment",
     "run": "experiment",
-    "frame": "experiment",
+    "frame": "record",
     "Result": "experiment",
     "largest_send": "sizing",
     "facts": "facts",

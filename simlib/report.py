@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simlib.experiment import Estimate, Result
+from simlib.estimate import Estimate
+from simlib.experiment import Result
 from simlib.sizing import MOST, largest_send
 
 if TYPE_CHECKING:

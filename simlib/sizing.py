@@ -2,8 +2,9 @@
 
 import datetime as dt
 
-from simlib.experiment import run, summarize
+from simlib.experiment import run
 from simlib.scenario import Scenario
+from simlib.summary import summarize
 
 __all__ = ["largest_send"]
 

@@ -12,9 +12,10 @@ import pytest
 from fakes import Client, Running, bearer, encoded, running
 
 from fake_servers.clock import VirtualClock
-from simlib.experiment import frame, run
+from simlib.experiment import run
 from simlib.provider import Limit, Provider, names
 from simlib.receiver import TOKEN_LIFETIME
+from simlib.record import frame
 from simlib.scenario import Scenario
 
 SERVED = [name for name in names() if Provider.load(name).transport == "smtp"]

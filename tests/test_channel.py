@@ -15,11 +15,13 @@ from scipy.stats import binom, poisson
 
 from simlib import pacing
 from simlib.channel import COLUMNS, Attempts, Service
-from simlib.experiment import frame, run, summarize
+from simlib.experiment import run
 from simlib.provider import Limit, Provider, names, parse
 from simlib.receiver import Account, Receiver
+from simlib.record import frame
 from simlib.scenario import Scenario
 from simlib.sender import Pace
+from simlib.summary import summarize
 from simlib.workload import stream
 
 MINUTE = 60.0

@@ -25,21 +25,12 @@ from scipy.special import stdtrit
 
 from simlib import theory
 from simlib.channel import Attempts
-from simlib.experiment import (
-    METRICS,
-    Estimate,
-    Result,
-    Summary,
-    compare,
-    frame,
-    paired,
-    run,
-    summarize,
-    timeline,
-    wilson,
-)
+from simlib.estimate import Estimate, paired, wilson
+from simlib.experiment import Result, compare, run
+from simlib.record import frame
 from simlib.scenario import Scenario
 from simlib.sizing import largest_send
+from simlib.summary import METRICS, Summary, summarize, timeline
 from simlib.windows import INSTANT
 
 SOURCE = {"source": "made up for this test", "as_of": "2026-01-01"}

@@ -1,0 +1,84 @@
+"""The record as a table: one row an attempt, as DESIGN §8 has it."""
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simlib.channel import Attempts
+from simlib.receiver import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["frame"]
+
+
+def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
+    """Return the record of a run as DESIGN §8 has it, times as `Timestamp` with zone and again in seconds (``_s``).
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record.
+    zero : datetime
+        The moment of second 0, with a zone.
+    """
+    import pandas as pd
+
+    messages = attempts.messages
+    message = attempts["message"].astype(int)
+    kind = attempts["kind"].astype(int)
+    sender = messages.sender[message]
+    created_at = messages.created_at[message]
+
+    def said(position: int) -> Any:
+        return np.array([kind[position] for kind in attempts.kinds], dtype=object)[kind]
+
+    columns: dict[str, Any] = {
+        "message_id": np.array(messages.ids(), dtype=object)[message],
+        "label": np.array(messages.labels or ("",), dtype=object)[messages.label[message]],
+        "tenant": np.array(messages.tenants, dtype=object)[messages.tenant[message]],
+        "sender": np.array(messages.addresses, dtype=object)[sender],
+        "recipients": messages.recipients[message],
+        "bytes": messages.bytes[message],
+        "ip": np.array([*attempts.ips, ""], dtype=object)[attempts["ip"].astype(int)],
+        "provider": said(0),
+        "retry": attempts["retry"].astype(int),
+    }
+    for name, seconds in (
+        ("created_at", created_at),
+        ("started_at", attempts["started"]),
+        ("ended_at", attempts["ended"]),
+    ):
+        columns[name] = pd.Timestamp(zero) + pd.to_timedelta(seconds, unit="s")
+        columns[f"{name}_s"] = seconds
+    columns |= {
+        "held": attempts["held"],
+        "stage": said(4),
+        "code": said(1).astype(int),
+        "enhanced": said(2),
+        "text": _texts(attempts, zero, said(3), columns["sender"], columns["ip"]),
+        "limit": said(5),
+        "final": attempts["final"] > 0,
+        "session": attempts["session"].astype(int),
+        "transaction": attempts["transaction"].astype(int),
+    }
+    return pd.DataFrame(columns)
+
+
+def _texts(attempts: Attempts, zero: dt.datetime, texts: Any, senders: Any, ips: Any) -> Any:
+    """Fill the placeholders of the sentences in, as of the moment each reply left."""
+    for row in np.flatnonzero(["{" in text for text in texts]).tolist():
+        provider, account = attempts.queues[int(attempts["queue"][row])][1:]
+        texts[row] = render(
+            texts[row],
+            provider=provider,
+            clock=zero + dt.timedelta(seconds=float(attempts["ended"][row])),
+            session=int(attempts["session"][row]),
+            transaction=int(attempts["transaction"][row]),
+            ip=ips[row],
+            account=account or ips[row],
+            sender=senders[row],
+        )
+    return texts

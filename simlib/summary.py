@@ -1,0 +1,312 @@
+"""What one run says about each tenant: the metrics, as DESIGN §4 and §7 define them."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simlib.channel import Attempts, Lane
+from simlib.scenario import Scenario
+from simlib.windows import INSTANT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["METRICS", "Summary", "delays", "summarize", "timeline"]
+
+Floats = np.typing.NDArray[np.float64]
+Ints = np.typing.NDArray[np.int64]
+Bools = np.typing.NDArray[np.bool_]
+
+COUNTS = (
+    *("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time"),
+    *("throttled", "held", "throttled_accepted", "attempts", "deferred_attempts", "rejected_attempts"),
+)
+TIMES = (
+    *("delay_mean", "delay_p50", "delay_p95", "delay_p99", "wait_mean"),
+    *("held_mean", "held_max", "throttled_delay_mean", "finished_at"),
+)
+METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
+CAUSES = ("retry", "pace", "service", "connections")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One tenant in one run.
+
+    Parameters
+    ----------
+    numbers : dict
+        A number for each of `METRICS`; nan where there is none, inf where a quantile falls among messages that were
+        never accepted.
+    refusals : dict
+        For each limit, the messages that it throttled.
+    bound_by : dict
+        For each cause, the seconds that accepted messages waited for it.
+    other_refusals : dict
+        For each reply that isn't a limit's, such as ``"535 5.7.3 at AUTH"``, the messages that it was the end of.
+    """
+
+    numbers: dict[str, float]
+    refusals: dict[str, float]
+    bound_by: dict[str, float]
+    other_refusals: dict[str, float]
+
+
+def delays(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant: str) -> Floats:
+    """Return the delays of a tenant's offered messages in one run, ascending, inf if never accepted; in seconds."""
+    messages = attempts.messages
+    message, code, _, late = _columns(attempts, lanes)
+    fates = _fates(attempts, message, code, late)
+    mine = (messages.tenant == messages.tenants.index(tenant)) & (messages.created_at >= scenario.transient)
+    return np.sort((fates.accepted_at - messages.created_at)[mine])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fates:
+    """What became of each message; arrays of shape ``(messages,)``."""
+
+    accepted: Bools
+    rejected: Bools
+    expired: Bools
+    accepted_at: Floats
+    first_start: Floats
+    outcome_at: Floats
+
+
+def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> dict[str, Summary]:
+    """Count and measure one run, for each tenant.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the run.
+    scenario : Scenario
+        For the deadline, the duration and the transient.
+    lanes : sequence of Lane
+        The alternative's channels: they say where a channel ends and what `accept_late` means.
+
+    Returns
+    -------
+    dict of str to Summary
+        By tenant.
+    """
+    messages = attempts.messages
+    message, code, limit, late = _columns(attempts, lanes)
+    fates = _fates(attempts, message, code, late)
+    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
+    counted = messages.created_at >= scenario.transient
+    found = {}
+    for position, tenant in enumerate(messages.tenants):
+        mine = counted & (messages.tenant == position)
+        ends_at_mx = _ends_at_mx(tenant, lanes)
+        if ends_at_mx is None:
+            continue  # a neighbour that this alternative leaves out
+        numbers = _numbers(attempts, fates, mine, mine[message], code, scenario)
+        numbers["delivered"] = numbers["accepted"] if ends_at_mx else math.nan
+        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(mine)])
+        numbers["throttled"] = float((throttled & mine).sum())
+        kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
+        late_anyway = mine & fates.accepted & throttled
+        numbers["throttled_accepted"] = float(late_anyway.sum())
+        delay = fates.accepted_at[late_anyway] - messages.created_at[late_anyway]
+        numbers["throttled_delay_mean"] = float(delay.mean()) if len(delay) else 0.0
+        held = mine & fates.accepted & (kept > INSTANT)
+        numbers["held"] = float(held.sum())
+        numbers["held_mean"] = float(kept[held].mean()) if held.any() else 0.0
+        numbers["held_max"] = float(kept[held].max()) if held.any() else 0.0
+        found[tenant] = Summary(
+            numbers,
+            {name: float((by & mine).sum()) for name, by in throttled_by.items()},
+            {name: float(seconds[mine & fates.accepted].sum()) for name, seconds in causes.items()},
+            _other_refusals(attempts, mine[message]),
+        )
+    return found
+
+
+def _other_refusals(attempts: Attempts, rows: Bools) -> dict[str, float]:
+    """Count the messages that ended with a reply that isn't a limit's: a credential's, a block list's, none at all."""
+    last = np.bincount(attempts["kind"][rows & (attempts["final"] > 0)].astype(int), minlength=len(attempts.kinds))
+    found: dict[str, float] = {}
+    for count, (_, code, enhanced, _, stage, limit) in zip(last.tolist(), attempts.kinds, strict=True):
+        if count and not limit and not 200 <= code < 300:
+            said = " ".join(part for part in (str(code), enhanced) if part) if code else "no reply"
+            found[f"{said} at {stage}"] = found.get(f"{said} at {stage}", 0.0) + count
+    return found
+
+
+def _columns(attempts: Attempts, lanes: Sequence[Lane]) -> tuple[Ints, Floats, Any, Bools]:
+    """Return each attempt's message, reply code and limit, and whether it was accepted at once but moved on late."""
+    kind = attempts["kind"].astype(int)
+    code = np.array([kind[1] for kind in attempts.kinds], dtype=float)[kind]
+    limit = np.array([kind[5] for kind in attempts.kinds], dtype=object)[kind]
+    accepts_late = [
+        f"{lane.provider.name}/{one.id}"
+        for lane in lanes
+        for one in lane.provider.limits
+        if one.on_excess == "accept_late"
+    ]
+    return attempts["message"].astype(int), code, limit, np.isin(limit, accepts_late) & (attempts["held"] > 0)
+
+
+def _ends_at_mx(tenant: str, lanes: Sequence[Lane]) -> bool | None:
+    roles = [lane.provider.role for lane in lanes if tenant in lane.channel.tenants]
+    return all(role == "delivery" for role in roles) if roles else None
+
+
+def _fates(attempts: Attempts, message: Any, code: Floats, late: Bools) -> _Fates:
+    count = len(attempts.messages)
+    final = attempts["final"] > 0
+    accepted, rejected, expired = (np.zeros(count, dtype=bool) for _ in range(3))
+    accepted_at, first_start, outcome_at = (np.full(count, math.inf) for _ in range(3))
+    # accepted late: as if the reply had come when the provider moved the message on
+    answered = attempts["ended"] + np.where(late, attempts["held"], 0.0)
+    good = final & (code >= 200) & (code < 300)
+    accepted[message[good]] = True
+    accepted_at[message[good]] = answered[good]
+    rejected[message[final & (code >= 500)]] = True
+    expired[message[final & ((code < 200) | ((code >= 400) & (code < 500)))]] = True
+    outcome_at[message[final]] = answered[final]
+    first = attempts["retry"] == 0
+    first_start[message[first]] = np.where(np.isnan(attempts["started"][first]), math.inf, attempts["started"][first])
+    return _Fates(accepted, rejected, expired, accepted_at, first_start, outcome_at)
+
+
+def _numbers(
+    attempts: Attempts, fates: _Fates, mine: Bools, rows: Bools, code: Floats, scenario: Scenario
+) -> dict[str, float]:
+    created_at = attempts.messages.created_at
+    tried = rows & ~np.isnan(attempts["started"])
+    ended = tried & ~np.isnan(attempts["ended"])
+    delay = (fates.accepted_at - created_at)[mine]
+    wait = (fates.first_start - created_at)[mine]
+    wait = wait[np.isfinite(wait)]
+    offered, accepted = int(mine.sum()), int((fates.accepted & mine).sum())
+    rejected, expired = int((fates.rejected & mine).sum()), int((fates.expired & mine).sum())
+    waiting = offered - accepted - rejected - expired
+    deadline = scenario.deadline_at
+    p50, p95, p99 = np.quantile(delay, [0.5, 0.95, 0.99], method="inverted_cdf") if offered else (math.nan,) * 3
+    return {
+        "offered": offered,
+        "accepted": accepted,
+        "rejected": rejected,
+        "expired": expired,
+        "waiting": waiting,
+        "on_time": math.nan if deadline is None else float((fates.accepted_at[mine] <= deadline).sum()),
+        "attempts": float(tried.sum()),
+        "deferred_attempts": float((ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
+        "rejected_attempts": float((ended & (code >= 500)).sum()),
+        "goodput_per_hour": accepted / (scenario.duration - scenario.transient) * 3600,
+        "delay_mean": float(delay[np.isfinite(delay)].mean()) if accepted else math.nan,
+        "delay_p50": float(p50),
+        "delay_p95": float(p95),
+        "delay_p99": float(p99),
+        "wait_mean": float(wait.mean()) if len(wait) else math.nan,
+        "finished_at": float(fates.outcome_at[mine].max()) if offered and not waiting else math.nan,
+        "finished": float(not waiting),
+    }
+
+
+def _causes(
+    attempts: Attempts, message: Any, limit: Any, late: Bools, duration: float
+) -> tuple[dict[str, Floats], dict[str, Bools]]:
+    """Split each message's time by what it waited for, and say which limits throttled it.
+
+    Returns
+    -------
+    causes : dict of str to ndarray
+        Seconds for each limit and each of `CAUSES`; shape ``(messages,)`` each.
+    throttled_by : dict of str to ndarray of bool
+        For each limit, whether it made the message late or lost.
+    """
+    limits = [name for name in dict.fromkeys(kind[5] for kind in attempts.kinds) if name]
+    count = len(attempts.messages)
+    due, released, started = attempts["due"], attempts["released"], attempts["started"]
+    held, queue = attempts["held"], attempts["queue"]
+    ended = np.where(np.isnan(attempts["ended"]), duration, attempts["ended"])
+    delayed = np.where(late, 0.0, held)  # how long the reply was held, the connection waiting
+    # every queue gets a stretch of one long time axis to itself
+    shift = queue * (duration + 1.0)
+    order = np.lexsort((attempts["retry"], message))
+    before = np.full(len(message), math.nan)  # when the attempt before ended
+    same = message[order][1:] == message[order][:-1]
+    before[order[1:][same]] = ended[order[:-1][same]]
+    waits_until = np.where(np.isnan(started), duration, started)
+    released = np.where(np.isnan(released), waits_until, released)
+    spans = [(np.where(np.isnan(before), due, before), due), (due, released), (released, waits_until)]
+
+    causes: dict[str, Any] = {}
+    throttled_by: dict[str, Bools] = {}
+    covered = [np.zeros(len(message)) for _ in spans]
+    intervals: list[tuple[Floats, Floats]] = []
+    for name in limits:
+        own = limit == name
+        holding = own & (delayed > INSTANT)
+        mine = np.zeros(len(message))
+        if holding.any():
+            intervals.append(((ended - delayed + shift)[holding], (ended + shift)[holding]))
+            union = _union(intervals)
+            for position, (begin, over) in enumerate(spans):
+                overlap = union(over + shift) - union(begin + shift)
+                mine += overlap - covered[position]
+                covered[position] = overlap
+        by = np.zeros(count, dtype=bool)
+        by[message[own | (attempts["retry"] == 0) & (mine > INSTANT)]] = True
+        throttled_by[name] = by
+        causes[name] = np.bincount(message, mine + np.where(own, held, 0.0), count)
+    rest = [over - begin - found for (begin, over), found in zip(spans, covered, strict=True)]
+    service = np.where(np.isnan(started), 0.0, ended - delayed - np.where(np.isnan(started), ended, started))
+    for name, seconds in zip(CAUSES, (rest[0], rest[1], service, rest[2]), strict=True):
+        causes[name] = np.bincount(message, np.maximum(seconds, 0.0), count)
+    return causes, throttled_by
+
+
+def _union(intervals: Sequence[tuple[Floats, Floats]]) -> Callable[[Floats], Floats]:
+    """Return a function: how much of the time up to t lies in any of the intervals."""
+    begin = np.concatenate([one for one, _ in intervals])
+    over = np.concatenate([two for _, two in intervals])
+    order = np.argsort(begin, kind="stable")
+    begin, over = begin[order], np.maximum.accumulate(over[order])
+    first = np.concatenate([[True], begin[1:] > over[:-1]])
+    starts = begin[first]
+    ends = over[np.concatenate([np.flatnonzero(first)[1:] - 1, [len(over) - 1]])]
+    knots = np.stack([starts, ends], axis=1).ravel()
+    lengths = np.stack([np.zeros(len(starts)), ends - starts], axis=1).ravel()
+    covered = np.cumsum(lengths)
+    return lambda moments: np.interp(moments, knots, covered)
+
+
+def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "pd.DataFrame":
+    """Return what happened in each minute of a run.
+
+    Returns
+    -------
+    DataFrame
+        Index: the minute's beginning. Columns, in attempts: ``accepted`` (no limit kept the message waiting),
+        ``held`` (accepted, after a limit did), ``refused``; and ``holding``, the share of the minute in which some
+        reply was held.
+    """
+    import pandas as pd
+
+    message, code, limit, late = _columns(attempts, lanes)
+    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
+    kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(attempts.messages))])
+    ended = ~np.isnan(attempts["ended"])
+    at = (attempts["ended"] + np.where(late, attempts["held"], 0.0))[ended]  # accepted late: when it was moved on
+    code, held = code[ended], attempts["held"][ended]
+    waited = kept[message[ended]] > INSTANT
+    minutes = np.arange(math.ceil((at.max() if len(at) else 0) / 60) + 1)
+    minute = (at // 60).astype(int)
+    good = (code >= 200) & (code < 300)
+    table: dict[str, Any] = {
+        name: np.bincount(minute[chosen], minlength=len(minutes))
+        for name, chosen in (("accepted", good & ~waited), ("held", good & waited), ("refused", ~good))
+    }
+    table["holding"] = np.zeros(len(minutes))
+    holding = held > INSTANT
+    if holding.any():
+        union = _union([((at - held)[holding], at[holding])])
+        table["holding"] = np.diff(union(np.append(minutes, len(minutes)) * 60.0)) / 60
+    return pd.DataFrame(table, index=pd.Timestamp(scenario.zero) + pd.to_timedelta(minutes * 60.0, unit="s"))
