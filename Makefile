@@ -29,7 +29,7 @@ lock: .venv/installed ## pin the newest versions that pyproject.toml allows
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean: ## remove .venv and everything else that was made
-	rm -rf .venv out dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv out dist .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # pip -qq hides all but errors.

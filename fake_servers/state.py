@@ -26,7 +26,7 @@ def used(window: Window, now: float) -> tuple[float, float, float]:
     >>> minute = SlidingWindow(limit=2, period=60)
     >>> minute.take(2, at=0)
     >>> used(minute, now=15)
-    (2, 2, 45.0)
+    (2.0, 2, 45)
     """
     wait = window.wait(1, now)  # brings the window up to date
     if isinstance(window, TokenBucket):

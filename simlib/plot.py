@@ -82,11 +82,14 @@ class _Series(NamedTuple):
 
 
 SERIES = (
-    _Series("accepted", "accepted, reply at once", BLUE, "o", filled=True),
-    _Series("held", "accepted, reply held", ORANGE, "s", filled=True),
+    _Series("accepted", "accepted", BLUE, "o", filled=True),
+    _Series("held", "accepted after a hold", ORANGE, "s", filled=True),
+    _Series("deferred", "deferred", "#6b6b6b", "v", filled=True),
     _Series("refused", "refused", INK, "x", filled=False),
 )
 MINUTE = dt.timedelta(minutes=1)
+COUNTED = [series.column for series in SERIES]
+THROTTLED = ["held", "deferred", "refused"]
 BURST = 20.0  # a minute so many times the median one makes a linear axis useless
 SHADES = ListedColormap([f"{level:.3f}" for level in np.linspace(0.95, 0.85, 64)])
 
@@ -99,15 +102,15 @@ def timeline(
     Parameters
     ----------
     table : DataFrame
-        What `Result.timeline` returns. Index: the minute's beginning. Columns: ``accepted``, ``held`` and ``refused``,
-        in attempts per minute, and ``holding``, the share of the minute in which some reply was held.
+        What `Result.timeline` returns. Index: the minute's beginning. Columns: ``accepted``, ``held``, ``deferred`` and
+        ``refused``, in attempts per minute, and ``holding``, the share of the minute in which some reply was held.
     title : str
         What is to be seen.
     limit : str, optional
         The id of the limit that binds; it is named where it holds or refuses.
     between : tuple of datetime, optional
-        From when to when. By default from the first to the last minute in which anything was held or refused; if
-        nothing was, in which anything was sent.
+        From when to when. By default from the first to the last minute in which anything was held, deferred or
+        refused; if nothing was, the middle 99 % of what was sent.
 
     Returns
     -------
@@ -118,7 +121,8 @@ def timeline(
     --------
     >>> import pandas as pd
     >>> minutes = pd.date_range("2026-12-01T10:00", periods=2, freq="min", tz="Asia/Tokyo")
-    >>> table = pd.DataFrame({"accepted": [30, 0], "held": [0, 30], "refused": 0, "holding": [1.0, 0.0]}, index=minutes)
+    >>> counts = {"accepted": [30, 0], "held": [0, 30], "deferred": 0, "refused": 0, "holding": [1.0, 0.0]}
+    >>> table = pd.DataFrame(counts, index=minutes)
     >>> timeline(table, "30 of 60 wait a minute", "office365/messages-per-minute").axes[0].get_xlabel()
     'local time (UTC+09:00), 2026-12-01'
     """
@@ -134,7 +138,7 @@ def timeline(
     log = _dwarfed([part])
     _scale(axes, [part], log, headroom=True)
     axes.set_ylabel("attempts per minute" + (", log scale" if log else ""), fontsize=NORMAL, color=INK)
-    everything, inside = (int(one[[series.column for series in SERIES]].to_numpy().sum()) for one in (table, part))
+    everything, inside = (int(one[COUNTED].to_numpy().sum()) for one in (table, part))
     outside = f" ({everything - inside:,} of {everything:,} attempts lie outside)" if inside < everything else ""
     _clock_axis(axes, shown, outside)
     _minutes(axes, part)
@@ -145,11 +149,11 @@ def timeline(
         if not len(points):
             continue
         text = f"{series.label}: at most {points[:, 1].max():,.0f} a minute"
-        if series.column == "refused" and limit and not holding:
+        if series.column in ("refused", "deferred") and limit and not holding:
             text = f"{text}\nby {limit}"
         labels.append(_Label(text, _legible(series.color), _heights(points)))
         obstacles += [points, points, points]  # a label may rather cross a stem than hide a marker
-    top = part[[series.column for series in SERIES]].to_numpy(dtype=float).max(axis=1)
+    top = part[COUNTED].to_numpy(dtype=float).max(axis=1)
     for share in np.linspace(0.05, 0.95, 15):
         obstacles.append(np.column_stack([_days(part), (1 + top) ** share - 1 if log else top * share]))
     _settled(figure)
@@ -190,7 +194,7 @@ def timelines(
     limits : mapping of str to str, optional
         For each alternative, the id of the limit that binds it.
     between : tuple of datetime, optional
-        From when to when; by default as in `timeline`, for all of them together.
+        From when to when; by default the middle 95 % of what was held, deferred or refused in all of them.
 
     Returns
     -------
@@ -204,14 +208,20 @@ def timelines(
         _plain(axes)
         _say(axes, "nothing was sent")
         return _settled(figure)
-    shown = _between(list(tables.values()), between)
+    shown = _between(list(tables.values()), between, share=0.95)
     parts = {name: _cut(table, shown) for name, table in tables.items()}
+    everything, inside = (
+        sum(int(one[THROTTLED].to_numpy().sum()) for one in some) for some in (tables.values(), parts.values())
+    )
+    outside = (
+        f"\n{everything - inside:,} of {everything:,} throttled attempts lie outside" if inside < everything else ""
+    )
     log = _dwarfed(list(parts.values()))
     rows = figure.subplots(len(tables), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, part) in zip(rows, parts.items(), strict=False):
         _plain(axes)
         _scale(axes, list(parts.values()), log, headroom=False)
-        _clock_axis(axes, shown)
+        _clock_axis(axes, shown, outside)
         axes.label_outer()
         _minutes(axes, part)
         axes.set_title(name, loc="left", fontsize=NORMAL, fontweight="bold", color=INK, pad=3)
@@ -226,11 +236,10 @@ def timelines(
 
 
 def _outcome(table: "pd.DataFrame", limit: str) -> str:
-    """Say what was held and refused."""
-    held, refused = int(table["held"].sum()), int(table["refused"].sum())
-    parts = [f"{held:,} held" if held else "", f"{refused:,} refused" if refused else ""]
-    text = ", ".join(part for part in parts if part) or "nothing held or refused"
-    return f"{text} by {limit}" if limit and (held or refused) else text
+    """Say what was held, deferred and refused."""
+    counts = {name: int(table[name].sum()) for name in THROTTLED}
+    text = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return (f"{text} by {limit}" if limit else text) if text else "nothing throttled"
 
 
 def _handle(series: _Series) -> Line2D:
@@ -239,21 +248,27 @@ def _handle(series: _Series) -> Line2D:
 
 def _busy(table: "pd.DataFrame") -> Bools:
     """Whether anything happened in a minute."""
-    busy: Bools = (table[["accepted", "held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)
+    busy: Bools = (table[[*COUNTED, "holding"]].to_numpy(dtype=float) > 0).any(axis=1)
     return busy
 
 
 def _between(
-    tables: "Sequence[pd.DataFrame]", asked: tuple[dt.datetime, dt.datetime] | None
+    tables: "Sequence[pd.DataFrame]", asked: tuple[dt.datetime, dt.datetime] | None, share: float = 1.0
 ) -> tuple[dt.datetime, dt.datetime]:
     """From when to when something happens that is worth a look, with a margin."""
     if asked:
         return asked
-    throttled = [
-        table.index[(table[["held", "refused", "holding"]].to_numpy(dtype=float) > 0).any(axis=1)] for table in tables
-    ]
-    spans = [(one[0], one[-1]) for one in throttled if len(one)] or [_core(one) for one in tables if _busy(one).any()]
-    first, end = min(one[0] for one in spans), max(one[1] for one in spans) + MINUTE
+    throttled = [table[THROTTLED].sum(axis=1) + (table["holding"] > 0) for table in tables]
+    throttled = [minutes for minutes in throttled if minutes.any()]
+    if throttled:
+        together = throttled[0]
+        for minutes in throttled[1:]:
+            together = together.add(minutes, fill_value=0.0)
+        first, last = _core(together, share)
+    else:
+        spans = [_core(table[COUNTED].sum(axis=1), 0.99) for table in tables if _busy(table).any()]
+        first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    end = last + MINUTE
     if end - first < 5 * MINUTE:
         return first - 2 * MINUTE, end + 2 * MINUTE  # else a single minute would fill the plot
     margin = max(2 * MINUTE, (end - first) / 20)
@@ -261,11 +276,14 @@ def _between(
     return max(first - margin, earliest), min(end + margin, latest)
 
 
-def _core(table: "pd.DataFrame") -> tuple[dt.datetime, dt.datetime]:
-    """Find the minutes of the central 99 % of what was sent."""
-    sent = table[[series.column for series in SERIES]].to_numpy(dtype=float).sum(axis=1).cumsum()
-    first, last = np.searchsorted(sent, [0.005 * sent[-1], 0.995 * sent[-1]])
-    return table.index[first], table.index[last]
+def _core(counts: "pd.Series", share: float) -> tuple[dt.datetime, dt.datetime]:
+    """Find the minutes of the middle of what was counted, so large a share of it."""
+    so_far = counts.to_numpy(dtype=float).cumsum()
+    outside = (1 - share) / 2
+    # from 0 the first minute that has any: what is sought lies just above
+    first = np.searchsorted(so_far, outside * so_far[-1], side="right")
+    last = np.searchsorted(so_far, (1 - outside) * so_far[-1])
+    return counts.index[first], counts.index[last]
 
 
 def _cut(table: "pd.DataFrame", shown: tuple[dt.datetime, dt.datetime]) -> "pd.DataFrame":
@@ -287,9 +305,7 @@ def _day(moments: Any) -> Floats:
 
 
 def _dwarfed(tables: "Sequence[pd.DataFrame]") -> bool:
-    values = np.concatenate(
-        [table[[s.column for s in SERIES]].to_numpy(dtype=float).ravel() for table in tables] or [[]]
-    )
+    values = np.concatenate([table[COUNTED].to_numpy(dtype=float).ravel() for table in tables] or [[]])
     values = values[values > 0]
     return bool(len(values) and values.max() > BURST * np.median(values))
 
@@ -341,7 +357,7 @@ def _minutes(axes: Axes, table: "pd.DataFrame") -> None:
             edges, [0, 1], shade, cmap=SHADES, vmin=0, vmax=1, transform=axes.get_xaxis_transform(), zorder=0.5
         )
     size = float(np.clip(600 / len(days), 2.8, 5.0))
-    top = table[[series.column for series in SERIES]].to_numpy(dtype=float).max(axis=1)
+    top = table[COUNTED].to_numpy(dtype=float).max(axis=1)
     axes.vlines(days[top > 0], 0, top[top > 0], color="#a8a8a8", linewidth=0.22 * size, zorder=2)
     for series in SERIES:
         points = _points(table, series)
@@ -934,7 +950,7 @@ def _key(axes: Axes, handles: Sequence[Any], above: float) -> None:
     at = offset_copy(axes.transAxes, fig=axes.get_figure(root=True), y=above, units="points")
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=at, borderaxespad=0, borderpad=0,
-        ncols=5, frameon=False, fontsize=SMALL, handlelength=1.6, columnspacing=1.4,
+        ncols=5, frameon=False, fontsize=SMALL, handlelength=1.6, handletextpad=0.5, columnspacing=1.2,
     )  # fmt: skip
 
 

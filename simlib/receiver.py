@@ -317,10 +317,8 @@ class Receiver:
         self._end_transaction(session, now, failed=True)
         if session.account:
             self._log_out(session, now)
-        self._end_transaction(session, now, failed=True)
         session.tls = True
         session.greeted = False
-        session.account = session.tenant = ""
         return self._says("starttls", "EHLO")
 
     def begin_auth(self, session: Session, now: float) -> Reply | None:

@@ -285,8 +285,8 @@ def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "
     -------
     DataFrame
         Index: the minute's beginning. Columns, in attempts: ``accepted`` (no limit kept the message waiting),
-        ``held`` (accepted, after a limit did), ``refused``; and ``holding``, the share of the minute in which some
-        reply was held.
+        ``held`` (accepted, after a limit did), ``deferred`` (tried again later), ``refused`` (for good); and
+        ``holding``, the share of the minute in which some reply was held.
     """
     import pandas as pd
 
@@ -296,13 +296,19 @@ def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "
     ended = ~np.isnan(attempts["ended"])
     at = (attempts["ended"] + np.where(late, attempts["held"], 0.0))[ended]  # accepted late: when it was moved on
     code, held = code[ended], attempts["held"][ended]
+    final = attempts["final"][ended] > 0
     waited = kept[message[ended]] > INSTANT
     minutes = np.arange(math.ceil((at.max() if len(at) else 0) / 60) + 1)
     minute = (at // 60).astype(int)
     good = (code >= 200) & (code < 300)
     table: dict[str, Any] = {
         name: np.bincount(minute[chosen], minlength=len(minutes))
-        for name, chosen in (("accepted", good & ~waited), ("held", good & waited), ("refused", ~good))
+        for name, chosen in (
+            ("accepted", good & ~waited),
+            ("held", good & waited),
+            ("deferred", ~good & ~final),
+            ("refused", ~good & final),
+        )
     }
     table["holding"] = np.zeros(len(minutes))
     holding = held > INSTANT

@@ -38,7 +38,7 @@ RATES: Final = {
     "connections-per-minute": ("smtpd_client_connection_rate_limit", 8),
     "logins-per-minute": ("smtpd_client_auth_rate_limit", 25),
     "messages-per-minute": ("smtpd_client_message_rate_limit", 30),
-    "recipients-per-minute": ("smtpd_client_recipient_rate_limit", 60),
+    "recipients-per-minute": ("smtpd_client_recipient_rate_limit", 40),
 }
 COUNTS: Final = {
     "connections": ("smtpd_client_connection_count_limit", 3),
@@ -171,7 +171,9 @@ def next_line(rng: random.Random, dialogue: Dialogue, stays: bool) -> str:
     if rng.random() < 0.7:
         line = RCPT if dialogue.recipients <= rng.randrange(5) else "DATA"
         if not dialogue.started:
-            line = EHLO if not dialogue.greeted else MAIL if dialogue.authenticated else PLAIN["password"]
+            line = MAIL if dialogue.authenticated else PLAIN[rng.choice(["password", "wrong"])]
+        if not dialogue.greeted:
+            line = EHLO
     if (stays and line in ("QUIT", "close")) or (line.startswith("MAIL") and not dialogue.authenticated):
         return "NOOP"  # mail without a login is refused elsewhere (see below), and who stays is never forgotten
     return line
@@ -260,9 +262,9 @@ def test_every_reply_is_postfixs_and_every_window_opens_in_the_same_second(port:
 
     log, differ = asyncio.run(both())
     assert differ == []
-    # it was worth asking: every limit spoke, and every kind of window was seen to open again and again
+    # it was worth asking: every limit spoke, and every kind of window was seen to open again
     opened = Counter(verb for _, _, verb in openings(log))
-    assert min(opened[verb] for verb in ("connect", "AUTH", "MAIL", "RCPT")) >= 10
+    assert min(opened[verb] for verb in ("connect", "AUTH", "MAIL", "RCPT")) >= 3
     assert {said.reply[:9] for said in log} >= {"452 4.5.3", "552 5.3.4", "554 5.5.1", "535 5.7.8", "250 2.0.0"}
 
 

@@ -794,23 +794,27 @@ def test_tenants_are_counted_apart_and_neighbours_left_out_where_they_are_not_ca
             assert of.numbers["offered"] == mine.sum()
 
 
-def minutes(*arrivals: dict[str, Any], **limit: Any) -> dict[str, list[float]]:
-    asked = scenario(*arrivals, limits=({**QUOTA, "limit": "2/min", **limit},))
+def minutes(*arrivals: dict[str, Any], retry: Any = "none", **limit: Any) -> dict[str, list[float]]:
+    asked = scenario(*arrivals, limits=({**QUOTA, "limit": "2/min", **limit},), retry=retry)
     found = timeline(run(asked, "it"), asked, asked.lanes("it"))
     assert found.index.tolist() == [asked.zero + pd.Timedelta(minute, "min") for minute in range(len(found))]
-    return {name: found[name].tolist() for name in found}
+    return {name: found[name].tolist() for name in found if found[name].any()}
 
 
 def test_the_timeline_counts_by_minute() -> None:
     assert minutes(batch(3, "30s"), batch(1, "130s"), on_excess="hold_reply") == {
         "accepted": [2, 0, 1, 0],
         "held": [0, 1, 0, 0],
-        "refused": [0, 0, 0, 0],
         "holding": [0.5, 0.5, 0, 0],
     }
-    assert minutes(batch(3, "30s"), on_excess="accept_late")["held"] == [0, 1, 0]
-    assert minutes(batch(3, "30s"), on_excess="accept_late")["holding"] == [0.5, 0.5, 0]
-    assert minutes(batch(5, "30s"), on_excess="reject")["refused"] == [3, 0]
+    assert minutes(batch(3, "30s"), on_excess="accept_late") == {
+        "accepted": [2, 0, 0],
+        "held": [0, 1, 0],
+        "holding": [0.5, 0.5, 0],
+    }
+    assert minutes(batch(5, "30s"), on_excess="reject") == {"accepted": [2, 0], "refused": [3, 0]}
+    deferred = minutes(batch(3, "30s"), on_excess="defer", retry=["60s"])
+    assert deferred == {"accepted": [2, 1, 0], "deferred": [1, 0, 0]}
 
 
 # Intervals

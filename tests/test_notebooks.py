@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def test_a_notebook_is_stored_without_traces_of_where_it_ran(path: Path) -> None
     assert [cell.metadata for cell in notebook(path).cells if cell.metadata] == [{"tags": ["parameters"]}]
     constants = (node for cell in code(path) for node in ast.walk(ast.parse(cell.source)))
     texts = [node.value for node in constants if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    assert [text for text in texts if text.startswith(("/", "~", "file:"))] == []
+    assert [text for text in texts if re.match(r"/\w+/|~|file:|[A-Z]:\\", text)] == []
 
 
 @each

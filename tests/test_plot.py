@@ -28,9 +28,10 @@ LIMIT = "office365/messages-per-minute"
 def day(rows: dict[str, tuple[float, float, float, float]]) -> pd.DataFrame:
     """A day of minutes in Tokyo, all empty but those given."""
     index = pd.date_range("2026-12-01T00:00", periods=1440, freq="min", tz="Asia/Tokyo")
-    table = pd.DataFrame(0.0, index=index, columns=["accepted", "held", "refused", "holding"])
+    table = pd.DataFrame(0.0, index=index, columns=["accepted", "held", "refused", "deferred", "holding"])
     for clock, values in rows.items():
-        table.loc[pd.Timestamp(f"2026-12-01 {clock}", tz="Asia/Tokyo")] = values
+        moment = pd.Timestamp(f"2026-12-01 {clock}", tz="Asia/Tokyo")
+        table.loc[moment, ["accepted", "held", "refused", "holding"]] = values
     return table
 
 
@@ -87,8 +88,8 @@ def png(figure: Figure) -> bytes:
 def test_a_timeline_shows_every_minute_that_has_any() -> None:
     table = group_email()
     shown = lines(axes_of(plot.timeline(table, "held")))
-    assert minutes(shown["accepted, reply at once"]) == {"10:00": 30}
-    assert minutes(shown["accepted, reply held"]) == {
+    assert minutes(shown["accepted"]) == {"10:00": 30}
+    assert minutes(shown["accepted after a hold"]) == {
         f"{at:%H:%M}": count for at, count in table["held"].items() if count > 0
     }
     assert "refused" not in shown
@@ -130,6 +131,17 @@ def test_a_limit_that_refuses_is_named_where_it_refuses() -> None:
     assert not [artist for artist in axes.collections if isinstance(artist, QuadMesh)]
 
 
+def test_deferrals_are_apart_from_refusals() -> None:
+    table = day({"10:00": (5, 0, 2, 0)})
+    table.loc[pd.Timestamp("2026-12-01 10:01+09:00"), "deferred"] = 9
+    figure = plot.timeline(table, "deferred", "google-mx/quota")
+    assert minutes(lines(axes_of(figure))["deferred"]) == {"10:01": 9}
+    assert minutes(lines(axes_of(figure))["refused"]) == {"10:00": 2}
+    assert "deferred: at most 9 a minute\nby google-mx/quota" in texts(axes_of(figure))
+    several = plot.timelines({"A": table}, "deferred", {"A": "google-mx/quota"})
+    assert axes_of(several).get_title("right") == "9 deferred, 2 refused by google-mx/quota"
+
+
 def test_the_scale_is_logarithmic_only_if_a_burst_dwarfs_the_rest() -> None:
     even, burst = axes_of(plot.timeline(group_email(), "even")), axes_of(plot.timeline(refusals(), "burst"))
     assert (even.get_yscale(), even.get_ylabel()) == ("linear", "attempts per minute")
@@ -140,11 +152,11 @@ def test_the_scale_is_logarithmic_only_if_a_burst_dwarfs_the_rest() -> None:
 
 
 def test_every_series_has_its_own_marker_and_its_own_grey() -> None:
-    table = day({"10:00": (1, 2, 3, 0)})
+    table = day({"10:00": (1, 2, 3, 0)}).assign(deferred=4.0)
     shown = lines(axes_of(plot.timeline(table, "all"))).values()
     greys = sorted(float(np.dot(to_rgb(str(line.get_color())), (0.299, 0.587, 0.114))) for line in shown)
-    assert len({line.get_marker() for line in shown}) == 3
-    assert min(np.diff(greys)) > 0.2
+    assert len({line.get_marker() for line in shown}) == 4
+    assert min(np.diff(greys)) > 0.03
 
 
 def test_a_timeline_shows_the_time_in_which_something_is_held_or_refused_and_says_what_lies_outside() -> None:
@@ -160,7 +172,7 @@ def test_a_timeline_shows_the_time_in_which_something_is_held_or_refused_and_say
 def test_without_a_limit_at_work_the_quiet_nights_are_cut() -> None:
     busy = {f"{hour:02}:30": (100.0, 0.0, 0.0, 0.0) for hour in range(9, 17)}
     axes = axes_of(plot.timeline(day({"01:00": (1, 0, 0, 0), **busy, "23:00": (1, 0, 0, 0)}), "free"))
-    shown = minutes(lines(axes)["accepted, reply at once"])
+    shown = minutes(lines(axes)["accepted"])
     assert list(shown) == list(busy)
     assert axes.get_xlabel().endswith("(2 of 802 attempts lie outside)")
 
@@ -169,7 +181,7 @@ def test_a_timeline_can_be_zoomed_by_hand() -> None:
     between = pd.Timestamp("2026-12-01 10:05+09:00"), pd.Timestamp("2026-12-01 10:10+09:00")
     axes = axes_of(plot.timeline(group_email(), "five minutes", between=between))
     assert axes.get_xlim() == tuple(date2num(between))  # type: ignore[no-untyped-call]
-    held = minutes(lines(axes)["accepted, reply held"])
+    held = minutes(lines(axes)["accepted after a hold"])
     assert list(held) == ["10:05", "10:06", "10:07", "10:08", "10:09"]
 
 
@@ -183,7 +195,7 @@ def test_the_clock_is_local() -> None:
 
 def test_a_run_over_midnight_names_both_days() -> None:
     index = pd.date_range("2026-12-01T23:30", periods=60, freq="min", tz="Asia/Tokyo")
-    table = pd.DataFrame({"accepted": 1.0, "held": 0.0, "refused": 1.0, "holding": 0.0}, index=index)
+    table = pd.DataFrame({"accepted": 1.0, "held": 0.0, "deferred": 0.0, "refused": 1.0, "holding": 0.0}, index=index)
     assert "2026-12-01 to 2026-12-02" in axes_of(plot.timeline(table, "late")).get_xlabel()
 
 
@@ -197,7 +209,7 @@ def test_one_minute() -> None:
     figure = plot.timeline(table, "one minute")
     shown = lines(axes_of(figure))
     assert {name: minutes(line) for name, line in shown.items()} == {
-        "accepted, reply at once": {"10:00": 802},
+        "accepted": {"10:00": 802},
         "refused": {"10:00": 5937},
     }
     begin, end = axes_of(figure).get_xlim()
@@ -222,13 +234,22 @@ def test_timelines_share_their_axes_and_each_says_what_was_held_and_refused() ->
     assert [axes.get_title("right") for axes in figure.axes] == [
         f"970 held by {LIMIT}",
         "5,985 refused",
-        "nothing held or refused",
+        "nothing throttled",
     ]
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     assert len({axes.get_ylim() for axes in figure.axes}) == 1
-    assert sum(minutes(lines(figure.axes[1])["refused"]).values()) == 5985
-    assert minutes(lines(figure.axes[2])["accepted, reply at once"]) == {"10:00": 1000}
+    assert minutes(lines(figure.axes[1])["refused"])["10:00"] == 5937
+    assert minutes(lines(figure.axes[2])["accepted"]) == {"10:00": 1000}
     assert png(figure)
+
+
+def test_timelines_show_where_nearly_all_of_the_throttling_is_and_say_what_lies_outside() -> None:
+    figure = plot.timelines({"Office 365": group_email(), "SparkPost": refusals()}, "two")
+    begin, end = (clock(x) for x in figure.axes[0].get_xlim())
+    assert pd.Timestamp("2026-12-01 09:55+09:00") < begin < pd.Timestamp("2026-12-01 10:00+09:00")
+    assert pd.Timestamp("2026-12-01 10:28+09:00") < end < pd.Timestamp("2026-12-01 10:34+09:00")
+    label = figure.axes[-1].get_xlabel()
+    assert label == "local time (UTC+09:00), 2026-12-01\n84 of 6,955 throttled attempts lie outside"
 
 
 def test_no_timelines() -> None:

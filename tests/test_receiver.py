@@ -970,12 +970,15 @@ def test_nothing_is_answered_before_the_greeting() -> None:
 
 
 def test_a_sentence_told_apart_by_stage_is_not_said_at_another() -> None:
-    receiver = Receiver(Provider.load("generic-mx"))
-    session, _ = receiver.connect("127.0.0.1", 0)
-    receiver.ehlo(session, 0)
-    assert receiver.rcpt(session, "x@there.example", 0).text == "Error: need MAIL command"
-    receiver.starttls(session, 0)
-    assert receiver.starttls(session, 0).text == "Bad sequence of commands"
+    said = {"when": "bad_sequence", "code": 503, "enhanced": "5.5.1"}
+    receiver = receiver_of(
+        provider(replies=({**said, "at": "MAIL", "text": "nested"}, {**said, "at": "RCPT", "text": "need MAIL"}))
+    )
+    session = logged_in(receiver)
+    assert receiver.rcpt(session, "x@there.example", 0).text == "need MAIL"
+    receiver.mail(session, ME, 0)
+    assert receiver.mail(session, ME, 0).text == "nested"
+    assert receiver.auth(session, ME, "password", 0).text == "Bad sequence of commands"
 
 
 # Every published amount

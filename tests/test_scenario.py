@@ -1063,9 +1063,11 @@ def test_replace_is_checked_like_a_file(full: Scenario, folder: Path, changes: d
 def test_nobody_can_change_a_scenario_from_outside() -> None:
     data = small()
     scenario = Scenario.build(data)
-    data["tenants"][0]["senders"] = 99
-    scenario.data["tenants"][0]["senders"] = 99
-    assert scenario.replace(name="other").tenants[0].senders == 2
+    data["tenants"][0]["senders"] = scenario.data["tenants"][0]["senders"] = 99
+    data["alternatives"]["A"]["channels"][0]["connections"] = 99
+    other = scenario.replace(name="other")
+    assert other.tenants[0].senders == 2
+    assert other.alternatives["A"].channels[0].connections is None
     with pytest.raises(ValueError, match="frozen"):
         scenario.duration = 5.0
 
@@ -1092,6 +1094,14 @@ def test_a_trace_saved_by_excel_is_read(folder: Path) -> None:
 
 
 # Run
+
+
+def test_batches_that_repeat_may_have_begun_before_the_day() -> None:
+    arrivals = {"kind": "batches", "size": 1, "first": "07:30", "every": "1h"}
+    scenario = Scenario.build(
+        small(start="08:00", duration="2h", tenants=[{"name": "us", "senders": 1, "arrivals": arrivals}])
+    )
+    assert scenario.messages(1, 0).created_at.tolist() == [1800, 5400]
 
 
 def test_a_scenario_with_everything_in_it_runs(full: Scenario) -> None:
