@@ -306,10 +306,10 @@ class Result:
                 found.insert(1, "replication", replication)
                 yield found
 
-    def timeline(self, alternative: str, replication: int = 0) -> "pd.DataFrame":
+    def timeline(self, alternative: str, tenant: str | None = None, replication: int = 0) -> "pd.DataFrame":
         """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`."""
         attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
-        return summary.timeline(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of))
+        return summary.timeline(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of), tenant)
 
     def delays(self, alternative: str, tenant: str, replication: int = 0) -> Floats:
         """Return a run's delays from creation to acceptance, in seconds, of a tenant's offered messages; inf if never.

@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Collection, Mapping
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,8 @@ __all__ = ["comparison", "conclusion", "document", "figures", "one_off", "styled
 
 ONE_OFF_WITHIN = 900.0
 """Seconds in which a one-off send has to be done to be called one."""
+WIDTH = 118
+"""Characters in a line of text."""
 AS_IT_STANDS = "as in the scenario"
 """The key of a one-off send under the scenario's own readings."""
 WORTH_A_ROW = 0.01
@@ -75,7 +78,7 @@ def _row(result: Result, alternative: str, tenant: str, under: tuple[str, str] |
     longest = result.estimate(alternative, tenant, "held_max", under)
     row = {"channel": alternative if under is None else f"{alternative}, if read as {under[1]!r}"}
     row |= {name: count(metric) for name, metric in COLUMNS.items()}
-    row["for (mean, longest)"] = f"{span(held_for.mean)}, {span(longest.mean)}" if held else "–"
+    row["held for (mean, longest)"] = f"{span(held_for.mean)}, {span(longest.mean)}" if held else "–"
     if scenario.deadline is not None:
         row[f"on time by {scenario.deadline:%H:%M}"] = count("on_time")
     row["95 % within"] = span(result.estimate(alternative, tenant, "delay_p95", under).mean)
@@ -184,32 +187,51 @@ def _changed(result: Result, under: tuple[str, str], by: float = 0.0) -> list[st
 
 
 def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Say in sentences what the table shows, and under which other reading it would change."""
+    """Say in sentences what the table shows, and under which other reading it would change.
+
+    Returns
+    -------
+    list of str
+        Lines of at most `WIDTH` characters.
+    """
     metric = "on time" if result.scenario.deadline is not None else "accepted"
-    best = sorted(result.conclusion(), key=list(result.runs).index)
-    others = [name for name in result.runs if name not in best]
-    lines = [f"Most mail {metric}: {', '.join(best)}." + (f" Behind: {', '.join(others)}." if others else "")]
+    standing = result.conclusion()
+    said = [f"Most mail {metric}, none of them shown to be worse than another: {_listed(result, standing)}."]
+    if len(standing) < len(result.runs):
+        said.append(f"Behind: {_listed(result, set(result.runs) - standing)}.")
     for flip in result.flips():
-        if flip["flips"]:
-            changed = sorted(result.conclusion((flip["limit"], flip["reading"])), key=list(result.runs).index)
-            lines.append(f"If {flip['limit']} means {flip['reading']!r} (sources disagree): {', '.join(changed)}.")
-    lines.append("Largest one-off send by one sender, taken whole within 15 minutes:")
+        changed = result.conclusion((flip["limit"], flip["reading"]))
+        if standing - changed:
+            fallen = _listed(result, standing - changed)
+            said.append(
+                f"Where sources disagree: if {flip['limit']} is read as {flip['reading']!r}, behind too: {fallen}."
+            )
+        if changed - standing:
+            risen = _listed(result, changed - standing)
+            said.append(
+                f"Where sources disagree: if {flip['limit']} is read as {flip['reading']!r}, no longer behind: {risen}."
+            )
+    said.append("Largest one-off send by one sender, taken whole within 15 minutes:")
     for alternative, sizes in sends.items():
         shown = [
             f"{size:,}{' or more' if size >= MOST else ''}" + ("" if name == AS_IT_STANDS else f" if {name}")
             for name, size in sizes.items()
         ]
-        lines.append(f"  {alternative}: {', '.join(shown)}")
+        said.append(f"  {alternative}: {', '.join(shown)}")
     at_the_door = [name for name in result.runs if result.role(name) == "submission"]
     if at_the_door and len(at_the_door) < len(result.runs):
-        lines.append(
-            f"Accepted is not delivered: {', '.join(at_the_door)} end at the provider's door; "
-            "what happens behind it is not claimed."
+        said.append(
+            f"Accepted is not delivered. These end at the provider's door, and what lies behind it is not claimed: "
+            f"{_listed(result, at_the_door)}."
         )
-    lines.append(
-        f"Rests on {len(result.assumptions())} assumptions: " + ", ".join(a["id"] for a in result.assumptions())
-    )
-    return lines
+    assumed = result.assumptions()
+    said.append(f"Rests on {len(assumed)} assumptions: {', '.join(one['id'] for one in assumed)}.")
+    return [line for one in said for line in textwrap.wrap(one, WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
+
+
+def _listed(result: Result, alternatives: Collection[str]) -> str:
+    """Name alternatives in the order of the scenario; their names may have commas."""
+    return "; ".join(name for name in result.runs if name in alternatives)
 
 
 def styled(table: "pd.DataFrame") -> "Styler":
@@ -288,7 +310,7 @@ def figures(result: Result) -> dict[str, Any]:
     found = {
         "comparison": plot.comparison(pd.concat(fates), f"{scenario.name}: {offered:,.0f} messages", deadline, PARTS),
         "timeline": plot.timelines(
-            {name: result.timeline(name) for name in result.runs},
+            {name: result.timeline(name, tenant) for name in result.runs},
             "What each channel answers, minute by minute",
             {name: _limit(result, name, tenant) for name in result.runs},
         ),

@@ -278,8 +278,10 @@ def _union(intervals: Sequence[tuple[Floats, Floats]]) -> Callable[[Floats], Flo
     return lambda moments: np.interp(moments, knots, covered)
 
 
-def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "pd.DataFrame":
-    """Return what happened in each minute of a run.
+def timeline(
+    attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant: str | None = None
+) -> "pd.DataFrame":
+    """Return what happened in each minute of a run, to one tenant's messages or to all.
 
     Returns
     -------
@@ -294,6 +296,8 @@ def timeline(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> "
     causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
     kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(attempts.messages))])
     ended = ~np.isnan(attempts["ended"])
+    if tenant is not None:
+        ended &= (attempts.messages.tenant == attempts.messages.tenants.index(tenant))[message]
     at = (attempts["ended"] + np.where(late, attempts["held"], 0.0))[ended]  # accepted late: when it was moved on
     code, held = code[ended], attempts["held"][ended]
     final = attempts["final"][ended] > 0

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,14 @@ def hour(tmp_path: Path) -> Path:
     path = tmp_path / "hour.toml"
     path.write_text(HOUR, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """See to it that SIGINT interrupts, even where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def process(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -459,6 +467,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_what_was_written_is_said_and_an_interrupted_run_leaves_it_alone(
     say: Say, hour: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +501,7 @@ def test_a_write_that_fails_is_answered_by_one_line_and_leaves_nothing(say: Say,
 # Interrupted, and cut off
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_says_so_in_one_line(say: Say, hour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def replicate(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -502,6 +512,7 @@ def test_an_interrupted_run_says_so_in_one_line(say: Say, hour: Path, monkeypatc
     assert sorted(hour.parent.iterdir()) == [hour]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_ends_all_processes_and_only_one_speaks(hour: Path) -> None:
     """As a terminal does it: SIGINT goes to every process of the group, while several of them simulate."""
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")

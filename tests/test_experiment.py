@@ -655,6 +655,24 @@ def test_another_accounts_hold_binds_nobody_but_another_senders_on_the_same_ips_
     assert summary(asked).numbers["throttled"] == 3
 
 
+def test_waiting_for_the_own_connection_during_another_accounts_hold_is_not_the_limits() -> None:
+    limit = {**QUOTA, "limit": "2/min", "on_excess": "hold_reply"}
+    arrivals = [batch(3, senders=1), {"kind": "batches", "per_sender": 2, "senders": 2, "first": "20s"}]
+    # rep01: done at 5, 10 and, held from 15, at 65; two more from 65 on. rep02: 20 to 25 and 25 to 30
+    asked = scenario(*arrivals, senders=2, limits=(limit,), service="5s")
+    table = frame(run(asked, "it"), asked.zero)
+    assert table.loc[table["sender"].str.startswith("rep02"), "ended_at_s"].tolist() == [25, 30]
+    assert table.loc[table["sender"].str.startswith("rep01"), "ended_at_s"].tolist() == [5, 10, 65, 70, 125]
+    # rep01 waits 5 + 10 for its connection, 50 for its held reply; then 45 twice behind it and 5 for the connection;
+    # at 75 its last has no room until 65 + 60
+    assert bound_by(asked) == {
+        "service": 7 * 5,
+        "connections": (5 + 10) + 5 + 5,
+        "plain/quota": 50 + 45 + 45 + 50,
+    }
+    assert summary(asked).numbers["throttled"] == 3
+
+
 # Throttled, held, refused: hand-made cases
 
 
