@@ -16,12 +16,12 @@ from simlib.scenario import Scenario
 ROUNDS = 5
 
 
-def office365_day(senders: int = 25, **channel: object) -> Scenario:
-    """Return a team's day through Office 365, every limit on: 40 messages a sender at nine, 40 spread over the day."""
-    arrivals = [
-        {"kind": "business_day", "per_sender": 40},
-        {"kind": "batches", "first": "09:00", "per_sender": 40},
-    ]
+DAY = [{"kind": "business_day", "per_sender": 40}, {"kind": "batches", "first": "09:00", "per_sender": 40}]
+"""40 messages a sender at nine, 40 spread over the day as in a real week."""
+
+
+def office365(senders: int = 25, arrivals: list[dict[str, object]] = DAY, **channel: object) -> Scenario:
+    """Return a day through Office 365, every limit on."""
     carried = {"name": "office 365", "tenants": ["team"], "to": "office365", **channel}
     return Scenario.build(
         {
@@ -59,24 +59,24 @@ def attempts_per_second(scenario: Scenario) -> float:
 
 def simulation_speed() -> None:
     """Print attempts/s over events/s, measured in turns."""
-    for name, channel in (
-        ("at once, three connections", {"connections": 3}),
-        ("as Sales Connect paces it", {"tool": "sales-connect"}),
-        ("0.5 s a transaction", {"connections": 3, "service": "0.5s"}),
+    full = office365(1, [{"kind": "batches", "first": "00:00", "size": 9000}], connections=3)
+    for name, scenario in (
+        ("full, 9,000 at once through one mailbox", full),
+        ("a day of 250 senders, at once", office365(250, connections=3)),
+        ("a day of 250 senders, as Sales Connect paces it", office365(250, tool="sales-connect")),
     ):
-        scenario = office365_day(senders=250, **channel)
         pairs = [(attempts_per_second(scenario), events_per_second()) for _ in range(ROUNDS)]
         ratio = median(attempts / events for attempts, events in pairs)
         attempts, events = (median(column) for column in zip(*pairs, strict=True))
         print(
-            f"simulation, Office 365 {name}: {ratio:.3f} attempts per SimPy event "
+            f"simulation, Office 365, {name}: {ratio:.3f} attempts per SimPy event "
             f"({attempts:,.0f}/s over {events:,.0f}/s)"
         )
 
 
 def answer_time() -> None:
     """Print how long a team's day takes: what somebody waits for an answer."""
-    scenario = office365_day(tool="sales-connect")
+    scenario = office365(tool="sales-connect")
     for replications in (20, 200):
         began = time.perf_counter()
         compare(scenario, replications=replications, jobs=1)
@@ -89,10 +89,10 @@ def answer_time() -> None:
 
 MEMORY = """
 import resource, sys
-from benchmarks.__main__ import office365_day
+from benchmarks.__main__ import office365
 from simlib.experiment import run
-scenario = office365_day(senders=int(sys.argv[1]), connections=3)
-run(office365_day(senders=10), "Office 365")
+scenario = office365(int(sys.argv[1]), connections=3)
+run(office365(10), "Office 365")
 messages = scenario.messages(1, 0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 attempts = run(scenario, "Office 365", messages=messages)

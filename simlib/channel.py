@@ -286,7 +286,8 @@ class _Simulation:
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
         created_at, kinds, add_row = self.created_at, self.kinds, self.rows.extend
         session: Session | None = None
-        position = carried = 0
+        said: Reply | None = None  # the last reply, and the number of its kind
+        position = carried = kind = 0
         while True:
             now = env.now
             due = queue.next(now)
@@ -337,11 +338,28 @@ class _Simulation:
                 # the client goes away; the message is accepted all the same, and nobody is told
                 delay = timeout
                 reply = Reply(0, "", "", "EOD", reply.limit, timeout)
-            code, enhanced, text, stage, limit, held, _ = reply
-            final = queue.settle(due, code, limit, created_at[message], now + delay)
-            kind = kinds.setdefault((provider, code, enhanced, text, stage, limit), len(kinds))
-            begun = (message, line.number, session.number, session.transaction, ips.addresses[position], retry)
-            add_row((*begun, due_at, released_at, started, now + delay, held, kind, final))
+            if reply is not said:
+                kind = kinds.setdefault((provider, *reply[:5]), len(kinds))
+                said = reply
+            code, ended = reply.code, now + delay
+            final = 200 <= code < 300 or queue.settle(due, code, reply.limit, created_at[message], ended)
+            add_row(
+                (
+                    message,
+                    line.number,
+                    session.number,
+                    session.transaction,
+                    ips.addresses[position],
+                    retry,
+                    due_at,
+                    released_at,
+                    started,
+                    ended,
+                    reply.held,
+                    kind,
+                    final,
+                )
+            )
             if line.under_way:
                 line.under_way.pop(message, None)
             if delay > 0:

@@ -15,7 +15,10 @@ __all__ = ["main"]
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose options are written out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> Any:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -168,7 +171,8 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, allow_nan=False))
         return 0
-    print(f"{scenario.name}: {result.replications} replications, seed {result.seed}, facts as of {result.as_of}")
+    runs = "1 replication" if result.replications == 1 else f"{result.replications} replications"
+    print(f"{scenario.name}: {runs}, seed {result.seed}, facts as of {result.as_of}")
     for tenant in own_tenants(result):
         offered = result.estimate(result.baseline, tenant, "offered")
         print(f"\n{tenant} offers {offered.mean:,.0f} messages; ± is half of a 95 % interval\n")

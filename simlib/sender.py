@@ -202,11 +202,12 @@ class Queue:
         if now < self._paused_until:
             return None
         if self.pace is None and not self._ready and not self._retries:
-            due_at = self._arrives_at()
-            if due_at > now:
+            place = self._arrived
+            if place == len(self._due_at) or self._due_at[place] > now:
                 return None
-            self._arrived += 1
-            return Due(self._messages[self._arrived - 1], 0, due_at, due_at)
+            self._arrived = place + 1
+            due_at = self._due_at[place]
+            return Due(self._messages[place], 0, due_at, due_at)
         self._join(now)
         if not self._ready:
             return None

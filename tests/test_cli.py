@@ -545,11 +545,14 @@ def test_control_c_ends_all_processes_and_only_one_speaks(hour: Path) -> None:
     assert sorted(hour.parent.iterdir()) == [hour]
 
 
-@pytest.mark.parametrize("words", [["providers"], ["providers", "office365"], ["providers", "--json"]])
+@pytest.mark.parametrize("words", [["providers", "office365"], ["providers", "--stale", "--as-of", "2020-01-01"]])
 def test_a_reader_that_has_gone_is_no_error(words: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    ran = subprocess.run([SENDLAB, *words], check=False, stdout=write, stderr=subprocess.PIPE, encoding="utf-8")
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ran = subprocess.run(
+        [SENDLAB, *words], check=False, stdout=write, stderr=subprocess.PIPE, encoding="utf-8", env=buffered
+    )
     os.close(write)
     assert (ran.returncode, ran.stderr) == (0, "")
 
