@@ -9,6 +9,7 @@ import numpy as np
 import simpy
 from simpy.events import ProcessGenerator
 
+from benchmarks.server import server_speed
 from simlib.estimate import Estimate
 from simlib.experiment import compare, run
 from simlib.scenario import Scenario
@@ -128,3 +129,4 @@ if __name__ == "__main__":
     answer_time()
     memory()
     coverage()
+    server_speed()

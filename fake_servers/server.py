@@ -493,11 +493,17 @@ class Connection(SMTP):
         while (line := reader.line()) is None:
             await self._send()
             await reader.more()
+            self._go_on()
         self._turn += 1
         if self._turn % TURN == 0:
             await self._send()
             await asyncio.sleep(0)
         return line
+
+    def _go_on(self) -> None:
+        """Give up if the connection was closed in the meantime: nobody hears any more what would be answered."""
+        if self.over:
+            raise ConnectionResetError
 
     async def _part(self) -> None:
         """Close after a 421 in such a way that the client can read it, whatever it is still sending."""
@@ -767,6 +773,7 @@ class Connection(SMTP):
             return
         await self._send()
         size, head = await self._reader.message()
+        self._go_on()
         message_id = wire.message_id(head)
         now = self._tick()
         self._size = size
@@ -793,8 +800,7 @@ class Connection(SMTP):
         finally:
             self.holding = False
             self.fake.waiting -= 1
-        if self.over:
-            raise ConnectionResetError
+        self._go_on()
 
     async def smtp_RSET(self, argument: str) -> None:
         """RSET: the transaction is dropped."""

@@ -13,7 +13,7 @@ def context(names: Iterable[str], ca: Path | None = None) -> ssl.SSLContext:
     Parameters
     ----------
     names : iterable of str
-        Host names and addresses that the certificate is for.
+        Host names and addresses that the certificate is for; one that begins with a dot, with any label before it.
     ca : Path, optional
         Where to write the authority's certificate, in PEM, for clients to trust.
 
@@ -27,7 +27,8 @@ def context(names: Iterable[str], ca: Path | None = None) -> ssl.SSLContext:
     authority = trustme.CA(organization_name="sendlab")
     found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     found.minimum_version = ssl.TLSVersion.TLSv1_2
-    authority.issue_cert(*dict.fromkeys(names)).configure_cert(found)
+    patterns = (f"*{name}" if name.startswith(".") else name for name in names)
+    authority.issue_cert(*dict.fromkeys(patterns)).configure_cert(found)
     if ca is not None:
         ca.write_bytes(authority.cert_pem.bytes())
     return found

@@ -31,6 +31,11 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
     int
         Messages; `MOST` if even that many fit.
 
+    Raises
+    ------
+    ValueError
+        If `within` is not more than 0 and less than a day.
+
     Notes
     -----
     A send of `MOST` messages shows how many are taken in time; whether exactly so many fit is then tried, and the
@@ -46,6 +51,9 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
     >>> largest_send(scenario, "Office 365")
     480
     """
+    if not 0 < within < 86400:
+        raise ValueError(f"within must be more than 0 and less than a day, got {within:g} s")
+    as_of = as_of or scenario.date
 
     def sent(size: int) -> dict[str, float]:
         send = _send(scenario, alternative, size, within)

@@ -76,10 +76,12 @@ class Job(NamedTuple):
     user: str
     secret: str
     mail_from: str
+    tls_at_once: bool = False
 
     @property
     def port(self) -> int:
-        port: int = next(line["port"] for line in self.server.lines if line["provider"] == self.provider)
+        wanted = self.provider, self.tls_at_once
+        port: int = next(line["port"] for line in self.server.lines if (line["provider"], line["tls"]) == wanted)
         return port
 
     @property
@@ -154,7 +156,8 @@ def curl(job: Job, *more: str) -> Said:
         options += ["--user", f"{job.user}:{job.secret}"]
     if job.mechanism:
         options += ["--login-options", f"AUTH={job.mechanism}"]
-    return run("curl", *options, f"smtp://127.0.0.1:{job.port}/client.example")
+    scheme = "smtps" if job.tls_at_once else "smtp"
+    return run("curl", *options, f"{scheme}://127.0.0.1:{job.port}/client.example")
 
 
 def curl_with_initial_response(job: Job) -> Said:
@@ -165,7 +168,7 @@ def swaks(job: Job) -> Said:
     options = ["--server", "127.0.0.1", "--port", job.port, "--ehlo", "client.example", "--from", job.mail_from]
     text = job.message.removesuffix(b"\r\n")  # it ends the last line itself
     options += ["--to", TO, "--data", "@" + job.file("message", text), "--suppress-data"]
-    options += ["--tls", "--tls-verify", "--tls-ca-path", job.ca]
+    options += ["--tls-on-connect" if job.tls_at_once else "--tls", "--tls-verify", "--tls-ca-path", job.ca]
     if job.mechanism:
         options += ["--auth", job.mechanism, "--auth-user", job.user, "--auth-password", job.secret]
     return run("swaks", *options)
@@ -173,7 +176,8 @@ def swaks(job: Job) -> Said:
 
 def msmtp(job: Job) -> Said:
     options = ["--file=/dev/null", "--debug", "--host=127.0.0.1", f"--port={job.port}", "--domain=client.example"]
-    options += [f"--from={job.mail_from}", "--tls=on", "--tls-starttls=on", f"--tls-trust-file={job.ca}"]
+    options += [f"--from={job.mail_from}", "--tls=on", f"--tls-trust-file={job.ca}"]
+    options += ["--tls-starttls=" + ("off" if job.tls_at_once else "on")]
     if job.mechanism:
         options += [f"--auth={job.mechanism.lower()}", f"--user={job.user}"]
         options += [f"--passwordeval=cat {job.file('secret', job.secret.encode())}"]
@@ -194,7 +198,7 @@ def nodemailer(job: Job) -> Said:
 
 def node(job: Job, login: dict[str, str] | None) -> Said:
     transport: dict[str, Any] = {"host": "127.0.0.1", "port": job.port, "name": "client.example", "requireTLS": True}
-    transport |= {"tls": {"ca": Path(job.ca).read_text()}}
+    transport |= {"tls": {"ca": Path(job.ca).read_text()}, "secure": job.tls_at_once}
     if login:
         transport |= {"auth": login}
     if job.mechanism and not job.by_token:
@@ -348,7 +352,7 @@ def fakes(folder: Path) -> Iterator[Server]:
     (folder / "scenario").write_text(SCENARIO)
     (folder / "accounts").write_text(ACCOUNTS)
     files = [part for name in ("scenario", "accounts", "ca") for part in (f"--{name}", folder / name)]
-    with serving(*files, listeners=len(PROVIDERS)) as server:
+    with serving(*files, "--tls-port", 0, listeners=2 * len(PROVIDERS)) as server:
         yield server
 
 
@@ -404,6 +408,12 @@ def test_a_message_is_delivered(server: Server, folder: Path, client: Client, wa
     assert line["account"] == (one.user if one.mechanism else "127.0.0.1")
     if client.send is not smtp_source:  # it writes its own message
         assert (line["bytes"], line["message_id"]) == (len(one.message), "us-7")
+
+
+@pytest.mark.parametrize("name", ["curl", "swaks", "msmtp", "nodemailer"])
+def test_tls_may_begin_at_once(server: Server, folder: Path, name: str) -> None:
+    one = job(server, folder, CLIENTS[name], "own-postfix PLAIN")
+    assert sent(CLIENTS[name], one._replace(tls_at_once=True))["code"] == 250
 
 
 @pytest.mark.parametrize(("client", "way"), ways("LOGIN", "PLAIN", "XOAUTH2", "OAUTHBEARER"))

@@ -29,8 +29,8 @@ from simlib.estimate import Estimate, paired, wilson
 from simlib.experiment import Result, compare, run
 from simlib.record import frame
 from simlib.scenario import Scenario
-from simlib.sizing import largest_send
-from simlib.summary import METRICS, Summary, summarize, timeline
+from simlib.sizing import MOST, largest_send
+from simlib.summary import METRICS, Summary, _union, summarize, timeline
 from simlib.windows import INSTANT
 
 SOURCE = {"source": "made up for this test", "as_of": "2026-01-01"}
@@ -673,6 +673,15 @@ def test_waiting_for_the_own_connection_during_another_accounts_hold_is_not_the_
     assert summary(asked).numbers["throttled"] == 3
 
 
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=8))
+def test_time_in_several_holds_counts_once(holds: list[tuple[int, int]]) -> None:
+    seconds = {second for begin, length in holds for second in range(begin, begin + length)}
+    begin, length = np.array(holds, dtype=float).T
+    covered = _union([(begin, begin + length)])
+    moments = np.arange(0.0, 50.0)
+    assert covered(moments).tolist() == [sum(second < moment for second in seconds) for moment in moments]
+
+
 # Throttled, held, refused: hand-made cases
 
 
@@ -1122,6 +1131,19 @@ def test_the_largest_send_under_a_pace_and_within_another_time() -> None:
     assert largest_send(paced, "Own", within=300) == 60  # at 0, 1, …, 5 minutes
     assert largest_send(paced, "Own", within=299) == 50
     assert largest_send(paced, "Office 365", within=59) == 30
+
+
+def test_the_largest_send_is_as_of_the_scenarios_date() -> None:
+    quota = {**QUOTA, "limit": "10/h", "on_excess": "reject", "until": dt.date(2026, 6, 30)}
+    asked = choice(providers={"plain": {**PLAIN, "limits": [{**quota, "as_of": dt.date(2026, 7, 1)}]}})
+    assert largest_send(asked, "Own") == 10
+    assert largest_send(asked, "Own", as_of=dt.date(2026, 7, 1)) == MOST
+
+
+@pytest.mark.parametrize("within", [0, -5, 86400])
+def test_a_time_for_the_largest_send_that_makes_no_sense_is_refused(within: float) -> None:
+    with pytest.raises(ValueError, match="within must be more than 0 and less than a day, got"):
+        largest_send(choice(), "Own", within=within)
 
 
 def test_no_send_at_all_fits_where_everything_is_refused() -> None:

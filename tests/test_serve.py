@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 import pytest
 
 from fake_servers.__main__ import main
+from simlib import provider
+from simlib.provider import Provider
 
 REP = "rep01@us.example"
 SCENARIO = """
@@ -128,6 +130,18 @@ def test_tls_from_the_start_with_a_certificate_of_our_authority(tmp_path: Path) 
         with server.smtp() as client:
             client.starttls(context=context)
             assert client.login(REP, "password")[0] == 235
+
+
+def test_the_certificate_is_good_for_the_real_names_of_every_provider(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    every = {name: found for name in provider.names() if (found := Provider.load(name)).transport == "smtp"}
+    with serving(*every, "--tls-port", 0, "--ca", ca, listeners=2 * len(every)) as server:
+        context = ssl.create_default_context(cafile=str(ca))
+        for line in server.lines:
+            for host in every[line["provider"]].hosts if line["tls"] else ():
+                name = f"mx1{host}" if host.startswith(".") else host
+                with socket.create_connection((line["host"], line["port"])) as client:
+                    context.wrap_socket(client, server_hostname=name).close()
 
 
 def test_starttls_works_before_the_certificates_are_made() -> None:

@@ -502,6 +502,26 @@ async def test_sentences_after_the_end_of_input_are_still_answered() -> None:
         assert await client.is_closed()
 
 
+@pytest.mark.parametrize("arrives", ["hello\r\n.\r\n", "DATA\r\n"])
+@conversation
+async def test_what_arrives_as_the_connection_is_closed_is_no_outcome(arrives: str) -> None:
+    async with running("generic-mx") as server:
+        client = await server.connect()
+        await client.hello()
+        await client.envelope("a@us.example")
+        if arrives == "DATA\r\n":
+            await client.ask(".")  # which leaves no transaction to say DATA in
+        (connection,) = server.fake.connections
+        fed, lines = connection._reader.fed, len(server.entries)
+        client.send(arrives)
+        while connection._reader.fed == fed:
+            await asyncio.sleep(0)
+        server.fake.reset()
+        assert str(await client.answer()).startswith("421 4.3.2")
+        assert await client.is_closed()
+        assert len(server.entries) == lines
+
+
 @conversation
 async def test_reset_closes_connections_and_forgets() -> None:
     account = Account(REP, refresh_token=REP)
