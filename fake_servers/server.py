@@ -452,7 +452,8 @@ class Connection(SMTP):
     def _greet(self) -> None:
         fake = self.fake
         assert self.session is not None
-        assert self.session.peer is not None
+        if self.session.peer is None:
+            raise ConnectionResetError  # it has gone before anybody saw who it was
         self.dialogue, reply = fake.receiver.connect(self.session.peer[0], self._tick())
         if self._implicit_tls:
             fake.receiver.starttls(self.dialogue, self._now)

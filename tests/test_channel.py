@@ -491,6 +491,18 @@ def test_heed_quota_with_a_pace_offers_the_refused_message_first() -> None:
     assert [message for message, *_ in found[5:]] == [4, 5, 6, 7]
 
 
+def test_heed_quota_keeps_the_pace() -> None:
+    asked = scenario(batch(8), limits=(PER_MINUTE,), heed_quota=True, retry=["60s"], pace="6/min")
+    assert rows(asked, "message", "retry", "started", "code") == [
+        *((n, 0, 10.0 * n, 250) for n in range(4)),
+        (4, 0, 40.0, 550),
+        (4, 1, 100.0, 250),
+        (5, 0, 110.0, 250),
+        (6, 0, 120.0, 250),
+        (7, 0, 130.0, 250),
+    ]
+
+
 # Events
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fake_servers.clock import VirtualClock, WallClock
-from fake_servers.server import ERRORS, OVERSHOOT
+from fake_servers.server import ERRORS, OVERSHOOT, READ
 from simlib.provider import Provider, Sentence
 from simlib.receiver import Account
 
@@ -523,6 +523,17 @@ async def test_what_arrives_as_the_connection_is_closed_is_no_outcome(arrives: s
 
 
 @conversation
+async def test_a_client_that_has_gone_before_it_is_greeted_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with running("generic-mx") as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() is a reset
+        await (await server.connect()).hello()
+        await server.until_open(1)
+        assert caplog.records == []
+
+
+@conversation
 async def test_reset_closes_connections_and_forgets() -> None:
     account = Account(REP, refresh_token=REP)
     async with running(office365(recipients_per_day="1/d"), {REP: account}) as server:
@@ -581,6 +592,24 @@ async def test_a_message_in_pieces_is_the_same_message() -> None:
                 await asyncio.sleep(0)
         assert (await client.answer()).code == 250
         assert [(entry["bytes"], entry["message_id"]) for entry in server.entries] == [(len(text) - 4, "us-1")]
+
+
+@conversation
+async def test_a_message_is_counted_as_it_comes_and_not_kept() -> None:
+    async with running("generic-mx") as server:
+        client = await server.connect()
+        await client.hello()
+        await client.envelope("a@us.example")
+        (connection,) = server.fake.connections
+        client.send("x" * 2**20 + "\r\n.\r\n")
+        answer = asyncio.ensure_future(client.answer())
+        kept = 0
+        while not answer.done():
+            kept = max(kept, len(connection._reader._buffer))
+            await asyncio.sleep(0)
+        assert answer.result().code == 250
+        assert server.entries[0]["bytes"] == 2**20 + 2
+        assert kept <= 3 * READ  # two at which reading pauses, and the one that made it so
 
 
 @conversation
