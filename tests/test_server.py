@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import struct
 import time
 from base64 import b64decode
 
