@@ -6,6 +6,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -166,6 +167,18 @@ def test_a_signal_stops_it_and_the_ledger_is_complete(number: int, tmp_path: Pat
         assert server.process.stderr.read() == ""
     (line,) = ledger.read_text().splitlines()
     assert json.loads(line)["message_id"] == "us-1"
+
+
+def test_a_client_that_resets_before_its_greeting_is_no_error() -> None:
+    with serving("generic-mx") as server:
+        for _ in range(100):
+            with socket.create_connection(("127.0.0.1", server.lines[0]["port"])) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() is a reset
+        with server.smtp() as client_after:
+            assert client_after.noop()[0] == 250
+        assert server.stop() == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
 
 
 def test_kill_9_loses_no_accepted_message(tmp_path: Path) -> None:

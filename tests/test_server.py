@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import ssl
-import struct
 import time
 from base64 import b64decode
 
@@ -521,17 +520,6 @@ async def test_what_arrives_as_the_connection_is_closed_is_no_outcome(arrives: s
         assert str(await client.answer()).startswith("421 4.3.2")
         assert await client.is_closed()
         assert len(server.entries) == lines
-
-
-@conversation
-async def test_a_client_that_has_gone_before_it_is_greeted_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    async with running("generic-mx") as server:
-        for _ in range(20):
-            with socket.create_connection(("127.0.0.1", server.port)) as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() is a reset
-        await (await server.connect()).hello()
-        await server.until_open(1)
-        assert caplog.records == []
 
 
 @conversation
