@@ -20,11 +20,11 @@ from simpy.events import ProcessGenerator
 from simlib.facts import Frozen, Seconds, duration
 from simlib.provider import Provider, Reply
 from simlib.receiver import TOKEN_LIFETIME, Account, Receiver, Session
-from simlib.sender import Due, Pace, Queue, Retry
+from simlib.sender import Due, Ips, Pace, Queue, Retry
 from simlib.windows import INSTANT
 from simlib.workload import Messages
 
-__all__ = ["Attempts", "Channel", "Incident", "Service", "simulate"]
+__all__ = ["Attempts", "Channel", "Incident", "Route", "Service", "routes", "simulate"]
 
 RNG = Callable[..., np.random.Generator]
 Floats = np.typing.NDArray[np.float64]
@@ -223,30 +223,11 @@ class _Line:
     queue: Queue
     receiver: Receiver
     next_service: Callable[[], float]
-    ips: "_Ips"
+    ips: Ips
+    addresses: Sequence[int]
     idle: deque[SimEvent] = field(default_factory=deque)
     watched_until: float = math.inf
     under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
-
-
-class _Ips:
-    """The sending IPs of a lane: new sessions go to them in turn, each to one with a connection free."""
-
-    def __init__(self, addresses: Sequence[int], connections: float) -> None:
-        self.addresses = addresses
-        self.connections = connections
-        self.open = [0] * len(addresses)
-        self.turn = 0
-
-    def take(self) -> int:
-        """Return the position of the IP for the next session."""
-        for _ in self.addresses:
-            position = self.turn
-            self.turn = (self.turn + 1) % len(self.addresses)
-            if self.open[position] < self.connections:
-                break
-        self.open[position] += 1
-        return position
 
 
 class _Simulation:
@@ -282,7 +263,8 @@ class _Simulation:
 
     def connection(self, line: _Line) -> ProcessGenerator:
         """One connection: take the next message, open a session if there is none, offer it, note the reply."""
-        env, queue, receiver, lane, ips = self.env, line.queue, line.receiver, line.lane, line.ips
+        env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
+        ips, addresses = line.ips, line.addresses
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
         created_at, kinds, add_row = self.created_at, self.kinds, self.rows.extend
         session: Session | None = None
@@ -310,7 +292,7 @@ class _Simulation:
             refusal: Reply | None = None
             if session is None:
                 position, carried = ips.take(), 0
-                session, reply = receiver.connect(self.ips[ips.addresses[position]], now)
+                session, reply = receiver.connect(self.ips[addresses[position]], now)
                 if reply.code >= 400:
                     refusal = reply
                 else:
@@ -349,7 +331,7 @@ class _Simulation:
                     line.number,
                     session.number,
                     session.transaction,
-                    ips.addresses[position],
+                    addresses[position],
                     retry,
                     due_at,
                     released_at,
@@ -372,7 +354,7 @@ class _Simulation:
     def close(self, line: _Line, session: Session, position: int) -> None:
         """End a session, and free its place on the IP."""
         line.receiver.disconnect(session, self.env.now)
-        line.ips.open[position] -= 1
+        line.ips.free(position)
 
     def log_in(self, line: _Line, session: Session, now: float) -> Reply | None:
         """EHLO, STARTTLS and AUTH, as far as the provider has them; return the refusal, if there is one."""
@@ -452,7 +434,7 @@ class _Simulation:
         ]
         for line, kind in zip(self.lines, nothing, strict=True):
             for (message, retry, due_at, released_at), session, position, started in line.under_way.values():
-                begun = (message, line.number, session.number, session.transaction, line.ips.addresses[position], retry)
+                begun = (message, line.number, session.number, session.transaction, line.addresses[position], retry)
                 self.rows.extend((*begun, due_at, released_at, started, math.nan, 0.0, kind, False))
         offered = np.zeros(len(self.messages), dtype=bool)
         offered[np.frombuffer(self.rows)[:: len(COLUMNS)].astype(int)] = True
@@ -506,38 +488,77 @@ def simulate(
         The record.
     """
     run = _Simulation(messages, duration)
-    queues: list[tuple[str, str, str]] = []
-    first_ip: dict[str, int] = {}
-    for lane in lanes:
-        channel = lane.channel
-        if channel.name not in first_ip:
-            first_ip[channel.name] = len(run.ips)
-            net = len(first_ip)
-            run.ips += [f"127.0.{net}.{host}" for host in range(1, channel.ips + 1)]
-        ips = range(first_ip[channel.name], first_ip[channel.name] + channel.ips)
-        mine = np.flatnonzero(messages.goes_to(channel.tenants, channel.to, lane.provider.name))
-        # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
-        next_service = _drawing(channel.service, rng("service", channel.tenants[0], lane.provider.name))
-        turns = _Ips(ips, math.inf if lane.by_account else lane.connections)
-        for account, chosen in _by_account(lane, messages, mine):
-            queue = Queue(
-                array("d", messages.created_at[chosen].tobytes()),
-                array("q", chosen.tobytes()),
-                messages.sender[chosen].tolist() if lane.pace else None,
-                lane.pace,
-                lane.retry,
-                lane.heeds,
-                lane.messages_per_session,
-            )
-            slots = lane.connections if lane.by_account else lane.connections * channel.ips
-            receiver = receivers[lane.provider.name]
-            line = _Line(len(queues), lane, account, chosen, queue, receiver, next_service, turns)
-            queues.append((channel.name, lane.provider.name, account))
-            run.add(line, slots)
+    run.ips, found = routes(lanes, messages)
+    shared: dict[int, tuple[Callable[[], float], Ips]] = {}  # by lane
+    for number, route in enumerate(found):
+        lane = route.lane
+        if id(lane) not in shared:
+            # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
+            stream = rng("service", lane.channel.tenants[0], lane.provider.name)
+            turns = Ips(len(route.ips), math.inf if lane.by_account else lane.connections)
+            shared[id(lane)] = _drawing(lane.channel.service, stream), turns
+        next_service, turns = shared[id(lane)]
+        queue = Queue(
+            array("d", messages.created_at[route.messages].tobytes()),
+            array("q", route.messages.tobytes()),
+            messages.sender[route.messages].tolist() if lane.pace else None,
+            lane.pace,
+            lane.retry,
+            lane.heeds,
+            lane.messages_per_session,
+        )
+        receiver = receivers[lane.provider.name]
+        line = _Line(number, lane, route.account, route.messages, queue, receiver, next_service, turns, route.ips)
+        run.add(line, route.connections)
     for incident, providers in incidents:
         run.env.process(run.incident(incident, [receivers[name] for name in providers]))
     run.env.run(until=duration)
-    return run.attempts(tuple(queues))
+    return run.attempts(tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One queue of an alternative: what is in it, and over what it leaves. Simulation and load test have the same.
+
+    Parameters
+    ----------
+    lane : Lane
+        The channel on its way to one provider.
+    account : str
+        Whose queue; empty where all messages to the provider share one.
+    messages : ndarray of int
+        The numbers of its messages, in the order of creation.
+    ips : range
+        Positions, in the list of sending addresses, of those that its sessions go to in turn.
+    connections : int
+        How many it has at most.
+    """
+
+    lane: Lane
+    account: str
+    messages: Ints
+    ips: range
+    connections: int
+
+
+def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[Route]]:
+    """Return the sending addresses of an alternative, and its queues."""
+    addresses: list[str] = []
+    first: dict[str, int] = {}
+    found: list[Route] = []
+    for lane in lanes:
+        channel = lane.channel
+        if channel.name not in first:
+            first[channel.name] = len(addresses)
+            net = len(first)
+            addresses += [f"127.0.{net}.{host}" for host in range(1, channel.ips + 1)]
+        ips = range(first[channel.name], first[channel.name] + channel.ips)
+        mine = np.flatnonzero(messages.goes_to(channel.tenants, channel.to, lane.provider.name))
+        connections = lane.connections if lane.by_account else lane.connections * channel.ips
+        found += [
+            Route(lane, account, chosen, ips, connections) for account, chosen in _by_account(lane, messages, mine)
+        ]
+    return addresses, found
 
 
 def _by_account(lane: Lane, messages: Messages, mine: Ints) -> Iterable[tuple[str, Ints]]:

@@ -5,6 +5,7 @@ refused the same way everywhere: one line that names the file, the key, the rule
 """
 
 import datetime as dt
+import json
 import math
 import re
 import tomllib
@@ -26,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-__all__ = ["Fact", "Frozen", "Rate", "Seconds", "check", "duration", "read_toml", "time_of_day"]
+__all__ = ["Fact", "Frozen", "Rate", "Seconds", "check", "duration", "read_json", "read_toml", "time_of_day"]
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|h|d)")
@@ -282,6 +283,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers of 5,000 digits, 500 brackets
         raise ValueError(f"{path}: not valid TOML: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Parse a JSON file that holds an object; a missing or broken one is a ValueError that names it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: must be an object, got {type(found).__name__}")
+    return found
 
 
 def parse_as(kind: Any, value: object) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from simlib.channel import Channel, Incident, Lane
-from simlib.facts import Frozen, Rate, Seconds, check, read_toml, time_of_day
+from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, time_of_day
 from simlib.provider import Provider, parse
 from simlib.provider import names as shipped
 from simlib.receiver import Account, Receiver
@@ -116,7 +116,7 @@ class Scenario(Frozen):
 
     @classmethod
     def load(cls, path: str | Path) -> "Scenario":
-        """Read a scenario file.
+        """Read a scenario file, TOML or (with the ending ``.json``) JSON.
 
         Raises
         ------
@@ -124,7 +124,8 @@ class Scenario(Frozen):
             One line that names file, key and value, if anything in it can't be.
         """
         path = Path(path)
-        return cls.build(read_toml(path), str(path), path.parent)
+        data = read_json(path) if path.suffix == ".json" else read_toml(path)
+        return cls.build(data, str(path), path.parent)
 
     @classmethod
     def build(cls, data: Mapping[str, Any], where: str = "scenario", folder: Path = Path()) -> "Scenario":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from simlib.facts import Rate, duration
 
-__all__ = ["NO_RETRY", "Due", "Pace", "Queue", "Retry"]
+__all__ = ["NO_RETRY", "Due", "Ips", "Pace", "Queue", "Retry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,3 +337,43 @@ class Queue:
             backlog.announced = True
             self._order += 1
             heappush(self._openings, (backlog.opens_at, self._order, sender))
+
+
+class Ips:
+    """The sending IPs of a channel: new sessions go to them in turn, each to one with a connection free.
+
+    Parameters
+    ----------
+    count : int
+        How many there are.
+    connections : float
+        How many sessions each may have at once; inf if only their sum is limited.
+
+    Examples
+    --------
+    >>> ips = Ips(2, connections=1)
+    >>> ips.take(), ips.take()
+    (0, 1)
+    >>> ips.free(1)
+    >>> ips.take()
+    1
+    """
+
+    def __init__(self, count: int, connections: float = math.inf) -> None:
+        self.connections = connections
+        self.open = [0] * count
+        self._turn = 0
+
+    def take(self) -> int:
+        """Return the position of the IP for the next session."""
+        for _ in self.open:
+            position = self._turn
+            self._turn = (self._turn + 1) % len(self.open)
+            if self.open[position] < self.connections:
+                break
+        self.open[position] += 1
+        return position
+
+    def free(self, position: int) -> None:
+        """Take note that a session from there is over."""
+        self.open[position] -= 1

@@ -1,0 +1,425 @@
+"""``python -m loadtests.reconcile CLIENT… --server SERVER…``: what became of every message, from both sides' ledgers.
+
+The verdicts, the first that applies:
+
+phantom
+    A server or the relay's queue has it, or a failure report about it came, and no attempt that a client wrote down
+    can have handed it over: no client knows it, or each of its attempts was refused or ended before the dot.
+duplicate
+    Servers accepted it for more recipients than it has, or clients have more than one 2yz for it.
+ambiguous
+    No client has a 2yz, and the last word is a reply to the dot that was lost, whether a server has it or not; or an
+    earlier one was lost and a server has it, though the client heard of a refusal later.
+lost
+    A client has a 2yz, and not all of its recipients are accounted for by servers, queue and failure reports.
+waiting
+    It is in the relay's queue, or the client has no final outcome, or it was never offered.
+refused_and_reported
+    A client has a 2yz, and a failure report came about a recipient at least.
+delivered
+    A client has a 2yz, and servers accepted it for all its recipients.
+refused
+    The client's last word is final: a 5yz, or it was given up after a 4yz or without a reply (`Books.expired`).
+
+Recipients are compared by number, since a server's line has only how many there were: a message that a relay splits is
+no duplicate as long as the parts add up. Mail from the null sender is a report about a message, never a message.
+"""
+
+import argparse
+import gc
+import json
+import math
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from heapq import nsmallest
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
+
+from pydantic_core import from_json
+
+__all__ = ["Attempt", "Books", "Example", "Outcome", "Queued", "Verdict", "reconcile"]
+
+Verdict = Literal[
+    "delivered", "refused", "refused_and_reported", "waiting", "lost", "duplicate", "phantom", "ambiguous"
+]
+UNBALANCED: Final[tuple[Verdict, ...]] = ("lost", "duplicate", "phantom")
+SHOWN: Final[tuple[Verdict, ...]] = (*UNBALANCED, "ambiguous")
+EXAMPLES: Final = 10  # of each verdict
+DAMAGED: Final = 20  # lines that can't be read, said one by one
+
+Line = TypeVar("Line")
+
+
+# Lines
+
+
+class Attempt(NamedTuple):
+    """A line of a client's ledger, as far as it matters here.
+
+    Parameters
+    ----------
+    message_id : str
+        Whose attempt.
+    recipients : int
+        How many the message has.
+    retry : int
+        0 for the first attempt.
+    started_at, ended_at : float or None
+        In scenario seconds; None: never offered, and cut off by the end of the run.
+    stage : str
+        The one that was answered last, or that was not answered; ``EOD`` after the dot, empty if never offered.
+    code : int
+        Of the reply; 0 if there was none.
+    text : str
+        Of the reply; Postfix and Exim name their queue id in it.
+    final : bool
+        Whether the attempt decided the message.
+    """
+
+    message_id: str
+    recipients: int
+    retry: int
+    started_at: float | None
+    ended_at: float | None
+    stage: str
+    code: int
+    text: str
+    final: bool
+
+
+class Outcome(NamedTuple):
+    """A line of a server's ledger, as far as it matters here.
+
+    Parameters
+    ----------
+    time : float
+        In scenario seconds.
+    provider : str
+        Who answered.
+    session : int
+        In which of its sessions.
+    mail_from : str
+        Empty for the null sender.
+    recipients : int
+        How many the server took the message for, or refused it for.
+    message_id : str
+        Empty if it was refused before it could be known.
+    code : int
+        Of the reply.
+    limit : str
+        The one that refused it, or empty.
+    about : str
+        The message that this one is a report about; empty if it is none.
+    failed : tuple of str
+        The recipients that the report says delivery failed to.
+    """
+
+    time: float
+    provider: str
+    session: int
+    mail_from: str
+    recipients: int
+    message_id: str
+    code: int
+    limit: str
+    about: str = ""
+    failed: tuple[str, ...] = ()
+
+
+class Queued(NamedTuple):
+    """A message in a relay's queue.
+
+    Parameters
+    ----------
+    queue_id : str
+        The relay's name for it.
+    sender : str
+        Its envelope's; ``MAILER-DAEMON`` for the null sender.
+    recipients : int
+        Those it still has to go to.
+    message_id : str
+        Empty if the queue doesn't say; the queue id is then looked for in the replies that clients have.
+    about : str
+        The message that this one is a report about; empty if it is none, or unknown.
+    """
+
+    queue_id: str
+    sender: str
+    recipients: int
+    message_id: str = ""
+    about: str = ""
+
+
+# Books
+
+
+class Example(NamedTuple):
+    """One message of a verdict.
+
+    Parameters
+    ----------
+    message_id : str
+        Which.
+    why : str
+        What decided it.
+    client, server : str
+        What each side says.
+    """
+
+    message_id: str
+    why: str
+    client: str
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What became of every message.
+
+    Parameters
+    ----------
+    messages : dict
+        How many there are of each verdict; they add up to all messages.
+    verdicts : dict
+        The verdict about each message, by id.
+    expired : int
+        Of the refused ones, those that the client gave up after a 4yz or without a reply.
+    unmatched : int
+        Entries of the queue that no message could be found for; reports without a name are not counted.
+    examples : dict
+        The first 10 of each verdict that somebody has to look into.
+    """
+
+    messages: dict[Verdict, int]
+    verdicts: dict[str, Verdict]
+    expired: int
+    unmatched: int
+    examples: dict[Verdict, tuple[Example, ...]]
+
+    @property
+    def balances(self) -> bool:
+        """Whether nothing is lost, nothing is there twice, and nothing came out of nowhere."""
+        return not any(self.messages[verdict] for verdict in UNBALANCED)
+
+
+# What a client's attempt amounts to
+_NEVER: Final = "was never offered"
+_WAITS: Final = "is not final"
+_CUT: Final = "was cut off by the end of the run"
+_GIVEN_UP: Final = "was the last: given up"
+_REFUSED: Final = "is a refusal for good"
+_NO_REPLY: Final = "the reply to the dot was lost"
+_TAKEN: Final = "took it"
+
+
+def _word(line: Attempt) -> str:
+    if 200 <= line.code < 300:
+        return _TAKEN
+    if line.started_at is None:
+        return _NEVER
+    if line.code == 0 and line.stage == "EOD":
+        return _NO_REPLY
+    if line.ended_at is None:
+        return _CUT
+    if not line.final:
+        return _WAITS
+    return _REFUSED if line.code >= 500 else _GIVEN_UP
+
+
+@dataclass(slots=True)
+class _Story:
+    """What the lines say about one message, added up."""
+
+    recipients: int = 0
+    taken: int = 0  # attempts that a client has a 2yz for
+    unsure: int = 0  # attempts that may have handed it over without the client's knowledge
+    retry: int = -1  # the last attempt's
+    started_at: float = -math.inf
+    word: str = ""  # what the last attempt amounts to
+    code: int = 0
+    accepted: int = 0  # by servers: how often, and for how many recipients
+    arrived: int = 0
+    queued: int = 0  # recipients
+    failed: frozenset[str] = frozenset()  # recipients, as reports name them
+    report_queued: bool = False
+    refusal: str = ""  # a server's
+
+
+def reconcile(clients: Iterable[Attempt], servers: Iterable[Outcome], queue: Iterable[Queued] = ()) -> Books:
+    """Return what became of every message that is in any ledger; the order of the lines doesn't matter.
+
+    Parameters
+    ----------
+    clients, servers : iterable of Attempt, Outcome
+        The lines of all generators, and of all servers.
+    queue : iterable of Queued
+        What the relay has in its queue, if there is one.
+
+    Examples
+    --------
+    >>> sent = Attempt("us-1", 1, 0, started_at=0.0, ended_at=0.2, stage="EOD", code=250, text="Ok", final=True)
+    >>> took = Outcome(0.1, "office365", 1, "rep01@us.example", 1, "us-1", code=250, limit="")
+    >>> reconcile([sent], [took]).verdicts
+    {'us-1': 'delivered'}
+    >>> reconcile([sent], []).balances
+    False
+    """
+    stories: dict[str, _Story] = {}
+    nameless: dict[str, Queued] = {}
+    entries = 0
+    for entry in queue:
+        if entry.message_id and entry.sender != "MAILER-DAEMON":
+            _story(stories, entry.message_id).queued += entry.recipients
+        elif entry.about:
+            _story(stories, entry.about).report_queued = True
+        elif entry.sender != "MAILER-DAEMON":
+            nameless[entry.queue_id] = entry
+            entries += 1
+    _add_clients(stories, clients, nameless)
+    _add_servers(stories, servers)
+
+    messages: dict[Verdict, int] = dict.fromkeys(get_args(Verdict), 0)
+    verdicts: dict[str, Verdict] = {}
+    shown: dict[Verdict, list[str]] = {verdict: [] for verdict in SHOWN}
+    expired = 0
+    for message_id, story in stories.items():
+        verdict, why = _verdict(story)
+        verdicts[message_id] = verdict
+        messages[verdict] += 1
+        expired += why == _GIVEN_UP
+        if verdict in shown:
+            shown[verdict].append(message_id)
+    examples = {
+        verdict: tuple(_example(message_id, stories[message_id]) for message_id in nsmallest(EXAMPLES, ids))
+        for verdict, ids in shown.items()
+    }
+    return Books(messages, verdicts, expired, len(nameless), examples)
+
+
+def _story(stories: dict[str, _Story], message_id: str) -> _Story:
+    story = stories.get(message_id)
+    if story is None:
+        story = stories[message_id] = _Story()
+    return story
+
+
+def _add_clients(stories: dict[str, _Story], lines: Iterable[Attempt], nameless: dict[str, Queued]) -> None:
+    """Add what clients say; entries of the queue that a reply names are taken out of `nameless`."""
+    for line in lines:
+        word = _word(line)
+        story = _story(stories, line.message_id)
+        story.recipients = max(story.recipients, line.recipients)
+        if word is _TAKEN:
+            story.taken += 1
+            if nameless:
+                for name in re.findall(r"[0-9A-Za-z-]+", line.text):
+                    if name in nameless:
+                        story.queued += nameless.pop(name).recipients
+        elif word is _NO_REPLY or word is _CUT:
+            story.unsure += 1
+        started_at = -math.inf if line.started_at is None else line.started_at
+        # words take part so that lines which say different things of one moment are read alike in any order
+        if (line.retry, started_at, word, line.code) > (story.retry, story.started_at, story.word, story.code):
+            story.retry, story.started_at, story.word, story.code = line.retry, started_at, word, line.code
+
+
+def _add_servers(stories: dict[str, _Story], lines: Iterable[Outcome]) -> None:
+    """Add what servers say."""
+    for line in lines:
+        if line.mail_from in ("", "<>"):
+            if line.about and line.failed and line.code < 300:
+                story = _story(stories, line.about)
+                story.failed = story.failed.union(line.failed)
+        elif line.code < 300:
+            message_id = line.message_id
+            if not message_id:  # taken from somebody whose mail has no id: nobody can say that he sent it
+                message_id = f"(no id: {line.provider}, session {line.session}, {line.time:g} s)"
+                while message_id in stories:
+                    message_id += "'"
+            story = _story(stories, message_id)
+            story.accepted += 1
+            story.arrived += line.recipients
+        elif line.message_id:
+            story = _story(stories, line.message_id)
+            story.refusal = max(story.refusal, f"{line.code} {line.limit}".rstrip())
+
+
+def _verdict(story: _Story) -> tuple[Verdict, str]:
+    """Return the verdict, and what decided it."""
+    accounted = story.arrived + story.queued + len(story.failed)
+    there = accounted > 0 or story.report_queued
+    if not story.taken + story.unsure:
+        if there or not story.word:
+            return "phantom", "no client sent it" if not story.word else "none of its attempts was accepted"
+        return _by_word(story)
+    if story.arrived > story.recipients:
+        return "duplicate", "servers accepted it more than once"
+    if not story.taken:
+        if story.word is _NO_REPLY:
+            return "ambiguous", "the reply was lost; " + ("it got there" if there else "no server has it")
+        if there:
+            return "ambiguous", "a reply was lost; it got there, and the client doesn't know"
+        return _by_word(story)
+    if accounted < story.recipients and not story.report_queued:
+        if accounted:
+            return "lost", f"{story.recipients - accounted} of {story.recipients} recipients are missing"
+        return "lost", "a server refused it, and no report came" if story.refusal else "no server has it"
+    if story.taken > 1:
+        return "duplicate", "clients handed it over more than once"
+    if story.queued or story.report_queued:
+        return "waiting", "in the queue"
+    if story.failed:
+        return "refused_and_reported", "a failure report came"
+    return "delivered", _TAKEN
+
+
+def _by_word(story: _Story) -> tuple[Verdict, str]:
+    """Return what the client's last word says of a message that nobody has."""
+    return "refused" if story.word in (_REFUSED, _GIVEN_UP) else "waiting", story.word
+
+
+def _example(message_id: str, story: _Story) -> Example:
+    client = "no line"
+    if story.word:
+        reply = "" if story.word in (_NEVER, _CUT, _NO_REPLY) else f"{story.code or 'no reply'}, "
+        at = "" if story.word is _NEVER else f"attempt {story.retry + 1} at {story.started_at:g} s: "
+        client = f"{at}{reply}{story.word}"
+        if story.taken > 1:
+            client += f"; {story.taken} attempts have a 2yz"
+    said = []
+    if story.accepted:
+        of = f" of {story.recipients}" if story.recipients else ""
+        said.append(f"accepted it {_times(story.accepted)}, for {story.arrived}{of} recipients")
+    if story.refusal:
+        said.append(f"refused it with {story.refusal}")
+    if story.failed:
+        said.append(f"failure reported for {', '.join(sorted(story.failed))}")
+    if story.queued:
+        said.append(f"in the queue for {story.queued}")
+    if story.report_queued:
+        said.append("a report is in the queue")
+    return Example(message_id, _verdict(story)[1], client, "; ".join(said) or "no line")
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
+
+
+# Files
+
+
+def _types(*kinds: type) -> tuple[type, ...]:
+    return kinds
+
+
+_NUMBER: Final = _types(float, int)
+_TIME: Final = _types(float, int, type(None))
+_ATTEMPT: Final = dict(zip(Attempt._fields, ((str,), (int,), (int,), _TIME, _TIME, (str,), (int,), (str,), (bool,))))
+_OUTCOME: Final = dict(zip(Outcome._fields, (_NUMBER, (str,), (int,), (str,), (int,), (str,), (int,), (str,))))

@@ -1,0 +1,279 @@
+"""One SMTP session of a client that measures: sockets, and as few steps as the protocol allows.
+
+`smtplib` takes twice the time for each message (`make bench`), reads replies a byte at a time and knows no PIPELINING.
+Sockets are Python's own: under Locust they are gevent's, since Locust patches them.
+"""
+
+import re
+import socket
+import ssl
+from base64 import b64encode
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+__all__ = ["Lost", "Reply", "Session", "text"]
+
+STAGE_TIMEOUT: Final = 30.0  # seconds of real time that anything but the reply after DATA may take
+ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+LONGEST_REPLY: Final = 2**16  # bytes
+
+
+class Reply(NamedTuple):
+    r"""What the server said.
+
+    Parameters
+    ----------
+    code : int
+        250 and so on.
+    enhanced : str
+        The enhanced status code (RFC 3463), if there was one.
+    text : str
+        The rest, lines joined by ``\n``.
+    """
+
+    code: int
+    enhanced: str
+    text: str
+
+    @classmethod
+    def parse(cls, lines: bytes) -> "Reply":
+        r"""Read the lines of one reply.
+
+        Examples
+        --------
+        >>> Reply.parse(b"452-4.5.3 Too many.\r\n452 4.5.3 Go away.\r\n")
+        Reply(code=452, enhanced='4.5.3', text='Too many.\nGo away.')
+        """
+        return _parsed(lines)
+
+
+@lru_cache(maxsize=256)
+def _parsed(lines: bytes) -> Reply:
+    decoded = lines.decode("utf-8", "replace").rstrip("\r\n").split("\r\n")
+    if not decoded[0][:3].isdecimal():
+        raise Lost(f"that is no SMTP: {decoded[0][:40]!r}")
+    code = int(decoded[0][:3])
+    found = ENHANCED.match(decoded[0][4:])
+    enhanced = found[1] if found else ""
+    said = [line[4:].removeprefix(enhanced).removeprefix(" ") if enhanced else line[4:] for line in decoded]
+    return Reply(code, enhanced, "\n".join(said))
+
+
+class Lost(ConnectionError):  # noqa: N818 # what became of it is lost, too: no mere error
+    """The connection ended, or nothing came in time; what the server did meanwhile, nobody knows."""
+
+
+class Session:
+    """A connection to a server, from the banner to QUIT.
+
+    Parameters
+    ----------
+    host, port : str, int
+        Where the server listens.
+    ip : str, optional
+        The address to go out from.
+
+    Raises
+    ------
+    Lost
+        By each method, if the connection ends or nothing comes in time.
+    """
+
+    def __init__(self, host: str, port: int, ip: str = "") -> None:
+        self.keywords: dict[str, str] = {}
+        self._received = b""
+        self._timeout = STAGE_TIMEOUT
+        try:
+            self._socket = socket.create_connection((host, port), STAGE_TIMEOUT, (ip, 0) if ip else None)
+        except OSError as error:
+            raise Lost(f"no connection to {host}:{port}: {error}") from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def banner(self) -> Reply:
+        """Wait for the server's first words."""
+        return self._answer()
+
+    def ehlo(self, name: str = "sendlab.example") -> Reply:
+        """Say who we are, and remember what the server can do."""
+        reply = self._ask(f"EHLO {name}\r\n".encode())
+        words = [line.partition(" ") for line in reply.text.split("\n")[1:]]
+        self.keywords = {keyword.upper(): parameters for keyword, _, parameters in words}
+        return reply
+
+    def starttls(self, context: ssl.SSLContext, host: str) -> Reply:
+        """Go on in TLS, and say EHLO again (RFC 3207 §4.2)."""
+        reply = self._ask(b"STARTTLS\r\n")
+        if reply.code != 220:
+            return reply
+        if self._received:
+            raise Lost("the server said more than 220 before the handshake")  # a command injection (CVE-2011-0411)
+        try:
+            self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        except OSError as error:
+            raise Lost(f"no TLS: {error}") from error
+        return self.ehlo()
+
+    def auth(self, user: str, secret: str, token: bool = False) -> Reply:
+        """Log in, by a mechanism that the server offers: a password (PLAIN, LOGIN) or an access token.
+
+        Raises
+        ------
+        ValueError
+            If the server offers none of them.
+        """
+        offered = self.keywords.get("AUTH", "").upper().split()
+        known = ("XOAUTH2", "OAUTHBEARER") if token else ("PLAIN", "LOGIN")
+        mechanism = next((one for one in known if one in offered), None)
+        if mechanism is None:
+            raise ValueError(f"the server must offer {' or '.join(known)}, got {' '.join(offered) or 'no AUTH'}")
+        if mechanism == "LOGIN":
+            reply = self._ask(b"AUTH LOGIN\r\n")
+            for word in (user, secret):
+                if reply.code == 334:
+                    reply = self._ask(b64encode(word.encode()) + b"\r\n")
+            return reply
+        reply = self._ask(f"AUTH {mechanism} {_initial(mechanism, user, secret)}\r\n".encode())
+        if reply.code == 334:  # the reason of a refusal, in base64 (RFC 7628 §3.2.3)
+            reply = self._ask(b"AQ==\r\n" if mechanism == "OAUTHBEARER" else b"\r\n")
+        return reply
+
+    def offer(self, mail_from: str, rcpt_to: tuple[str, ...]) -> tuple[str, Reply]:
+        """MAIL, RCPT and DATA: the first refusal with its stage, or the 354; after a refusal, RSET.
+
+        In one go to one recipient, where the server can (RFC 2920). To several, DATA waits for the replies to RCPT:
+        after a 354 there would be no way back.
+        """
+        mail = f"MAIL FROM:<{mail_from}>\r\n".encode()
+        recipients = [f"RCPT TO:<{address}>\r\n".encode() for address in rcpt_to]
+        if "PIPELINING" not in self.keywords:
+            return self._one_by_one(mail, recipients)
+        at_once = len(recipients) == 1
+        self._send(b"".join((mail, *recipients, b"DATA\r\n" if at_once else b"")))
+        replies = [("MAIL", self._answer()), *(("RCPT", self._answer()) for _ in recipients)]
+        refused = next(((stage, reply) for stage, reply in replies if reply.code >= 400), None)
+        if at_once and replies[-1][1].code != 421 and replies[0][1].code != 421:
+            replies.append(("DATA", self._answer()))
+        elif refused is None:
+            replies.append(("DATA", self._ask(b"DATA\r\n")))
+        if refused is None:
+            refused = None if replies[-1][1].code < 400 else replies[-1]
+        elif replies[-1][1].code == 354:
+            self._ask(b".\r\n")  # nobody to send it to, and yet it wants a text (RFC 2920 §3.1)
+        if refused is None:
+            return replies[-1]
+        if refused[1].code != 421:
+            self.rset()
+        return refused
+
+    def _one_by_one(self, mail: bytes, recipients: list[bytes]) -> tuple[str, Reply]:
+        reply = self._ask(mail)
+        if reply.code >= 400:
+            return "MAIL", reply
+        for line in recipients:
+            reply = self._ask(line)
+            if reply.code >= 400:
+                break
+        stage = "RCPT" if reply.code >= 400 else "DATA"
+        if reply.code < 400:
+            reply = self._ask(b"DATA\r\n")
+        if reply.code >= 400 and reply.code != 421:
+            self.rset()
+        return stage, reply
+
+    def send(self, message: bytes, timeout: float) -> Reply:
+        """Send the text with its dot, and wait so long for the reply; in seconds of real time."""
+        if timeout != self._timeout:
+            self._socket.settimeout(timeout)
+            self._timeout = timeout
+        return self._ask(message)
+
+    def rset(self) -> Reply:
+        """Take the transaction back."""
+        return self._ask(b"RSET\r\n")
+
+    def quit(self) -> None:
+        """Say goodbye, hear it, and close."""
+        try:
+            self._ask(b"QUIT\r\n")
+        except Lost:
+            pass  # the other side was faster
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self._socket.close()
+
+    def _ask(self, line: bytes) -> Reply:
+        self._send(line)
+        return self._answer()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise Lost(str(error)) from error
+
+    def _answer(self) -> Reply:
+        received = self._received
+        while True:
+            found = _complete(received)
+            if found:
+                self._received = received[found:]
+                return Reply.parse(received[:found])
+            if len(received) > LONGEST_REPLY:
+                raise Lost("the server's reply doesn't end")
+            try:
+                more = self._socket.recv(4096)
+            except OSError as error:
+                raise Lost(str(error)) from error
+            if not more:
+                raise Lost("the server closed the connection")
+            received += more
+
+
+def _complete(received: bytes) -> int:
+    """Return how long the first reply is; 0 if it isn't complete."""
+    start = 0
+    while True:
+        end = received.find(b"\n", start)
+        if end < 0:
+            return 0
+        if received[start + 3 : start + 4] != b"-":
+            return end + 1
+        start = end + 1
+
+
+def _initial(mechanism: str, user: str, secret: str) -> str:
+    if mechanism == "PLAIN":
+        return b64encode(f"\0{user}\0{secret}".encode()).decode()
+    if mechanism == "XOAUTH2":
+        return b64encode(f"user={user}\1auth=Bearer {secret}\1\1".encode()).decode()
+    return b64encode(f"n,a={user},\1auth=Bearer {secret}\1\1".encode()).decode()  # RFC 7628 §4.1
+
+
+def text(message_id: str, mail_from: str, rcpt_to: tuple[str, ...], size: int) -> bytes:
+    r"""Write a message of `size` bytes as it goes over the wire, dot and all; the dot's line isn't counted.
+
+    Its id stands in two headers, since some relays write a Message-ID of their own.
+
+    Examples
+    --------
+    >>> message = text("us-7", "rep01@us.example", ("to@them.example",), 2000)
+    >>> len(message), message.endswith(b"\r\n.\r\n")
+    (2003, True)
+    """
+    head = (
+        f"From: <{mail_from}>\r\nTo: <{rcpt_to[0]}>\r\nSubject: {message_id}\r\n"
+        f"Message-ID: <{message_id}@sendlab.example>\r\nX-Sendlab-ID: {message_id}\r\n\r\n"
+    ).encode()
+    return head + _filler(size - len(head)) + b".\r\n"
+
+
+@lru_cache(maxsize=64)
+def _filler(size: int) -> bytes:
+    """Return so many bytes of text, in lines of 72 characters; none if the header alone is larger."""
+    lines, rest = divmod(max(0, size), 72)
+    if rest == 1 and lines:
+        lines, rest = lines - 1, 73  # no line is shorter than its end
+    return (b"x" * 70 + b"\r\n") * lines + (b"x" * (rest - 2) + b"\r\n" if rest > 1 else b"")

@@ -1,0 +1,500 @@
+"""The load test: a scenario's mail over real SMTP, by Locust, against fakes or a target; and what came of it.
+
+Fakes, Locust and a relay are processes of their own, so that nobody's clock or sockets are in another's way. They end
+with the `with` block that started them.
+"""
+
+import contextlib
+import datetime as dt
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from simlib import plan
+from simlib.channel import COLUMNS, Attempts, Route, routes
+from simlib.record import frame
+from simlib.safety import Target
+from simlib.scenario import Scenario
+from simlib.summary import METRICS, Summary, summarize
+from simlib.workload import Messages
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LATE_SHARE", "Fakes", "Load", "fakes", "load"]
+
+LATE: Final = 0.05  # seconds of real time after which an attempt began late (DESIGN §10)
+LATE_SHARE: Final = 0.05
+"""The share of late attempts beyond which a run is no result."""
+READY_WITHIN: Final = 30.0  # seconds that a process has to get ready
+STAGES: Final = ("connect", "tls", "auth", "mail", "data")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fakes:
+    """Fake servers that run.
+
+    Parameters
+    ----------
+    ports : dict of str to int
+        Where each provider listens, on 127.0.0.1.
+    control : int
+        The control port.
+    ca, ledger : Path
+        The authority's certificate, and the server ledger.
+    """
+
+    ports: dict[str, int]
+    control: int
+    ca: Path
+    ledger: Path
+
+
+@contextlib.contextmanager
+def fakes(
+    folder: Path,
+    scenario: Scenario,
+    providers: Sequence[str],
+    as_of: dt.date | None = None,
+    time_scale: float = 1.0,
+    virtual: bool = False,
+) -> Iterator[Fakes]:
+    """Run the fakes of a scenario in a process of their own, on free ports.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``scenario.json``, ``server.jsonl`` and ``ca.pem`` go.
+    scenario : Scenario
+        Its readings, amounts, start and accounts.
+    providers : sequence of str
+        Whom to be.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+    time_scale : float
+        The provider's seconds in a real one.
+    virtual : bool
+        Whether the clock is moved by hand instead.
+
+    Raises
+    ------
+    ValueError
+        If they don't start; with what they said.
+    """
+    path, ledger, ca = folder / "scenario.json", folder / "server.jsonl", folder / "ca.pem"
+    path.write_text(json.dumps(scenario.data, default=str), encoding="utf-8")
+    ledger.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "fake_servers", *providers, "--scenario", str(path), "--ledger", str(ledger)]
+    command += ["--port", "0", "--control-port", "0", "--ca", str(ca)]
+    command += ["--clock", "virtual"] if virtual else ["--time-scale", repr(time_scale)]
+    command += ["--as-of", as_of.isoformat()] if as_of else []
+    with _process(command, folder / "fakes.log") as process:
+        lines = [_first_line(process, folder / "fakes.log") for _ in providers]
+        found = [json.loads(line) for line in lines]
+        yield Fakes({one["provider"]: one["port"] for one in found}, found[0]["control"], ca, ledger)
+
+
+@contextlib.contextmanager
+def _process(command: Sequence[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process for as long as the block lasts, its stderr in a file."""
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(READY_WITHIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def _first_line(process: subprocess.Popen[str], log: Path) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        said = log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
+        raise ValueError(f"{Path(process.args[2]).name} didn't start: {said[-1]}")  # type: ignore[index, arg-type]
+    return line
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load test found.
+
+    Parameters
+    ----------
+    scenario, alternative : Scenario, str
+        What was sent how.
+    as_of : date, optional
+        The date whose facts applied.
+    seed : int
+        Of the messages: those of its replication 0.
+    time_scale : float
+        Scenario seconds in a real one.
+    folder : Path
+        Where the plan, the ledgers and Locust's tables are.
+    attempts : Attempts
+        The record, as the simulation has it.
+    rows : list of dict
+        The lines of the client ledgers.
+    """
+
+    scenario: Scenario
+    alternative: str
+    as_of: dt.date | None
+    seed: int
+    time_scale: float
+    folder: Path
+    attempts: Attempts = field(repr=False)
+    rows: list[dict[str, Any]] = field(repr=False)
+
+    @cached_property
+    def summaries(self) -> dict[str, Summary]:
+        """What became of each tenant's messages."""
+        return summarize(self.attempts, self.scenario, self.scenario.lanes(self.alternative, self.as_of))
+
+    @property
+    def late(self) -> float:
+        """The share of attempts that began more than 50 ms of real time after they could have."""
+        lags = [row["late"] for row in self.rows if row["late"] is not None]
+        return sum(lag > LATE for lag in lags) / len(lags) if lags else 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a result: the generator kept up with the plan (DESIGN §10)."""
+        return self.late <= LATE_SHARE
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Offered and achieved, in messages per scenario second: both over the time from the first to the last due."""
+        created = self.attempts.messages.created_at
+        routed = sorted({int(message) for message in self.attempts["message"]})
+        due = created[routed]
+        if len(due) < 2 or due[-1] <= due[0]:
+            return math.nan, math.nan
+        ended = self.attempts["ended"][self.attempts["retry"] == 0]
+        begun = self.attempts["started"][self.attempts["retry"] == 0]
+        begun = np.sort(begun[~np.isnan(begun)])
+        span = due[-1] - due[0]
+        took = max(float(begun[-1] - due[0]), span) if len(ended) and len(begun) else math.inf
+        return (len(due) - 1) / span, (len(begun) - 1) / took if len(begun) else 0.0
+
+    def stages(self) -> dict[str, float]:
+        """Return the mean of each stage, in seconds of real time, over the attempts that had it."""
+        means = {}
+        for stage in STAGES:
+            seconds = [row[stage] for row in self.rows if row[stage] > 0]
+            means[stage] = float(np.mean(seconds)) if seconds else 0.0
+        return means
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the record as a table (DESIGN §8)."""
+        return frame(self.attempts, self.scenario.zero)
+
+    def json(self) -> dict[str, Any]:
+        """Return the document of the contract (`load --json`): as `compare --json`, without intervals."""
+        tenants: dict[str, Any] = {}
+        for tenant, summary in self.summaries.items():
+            numbers: dict[str, Any] = {metric: _measured(summary.numbers[metric]) for metric in METRICS}
+            if math.isnan(summary.numbers["delivered"]):
+                numbers["delivered"] = None
+            if self.scenario.deadline is None:
+                numbers["on_time"] = None
+            numbers["finished"] = {"probability": summary.numbers["finished"], "low": None, "high": None}
+            numbers["refusals"] = {name: _measured(count) for name, count in summary.refusals.items()}
+            numbers["other_refusals"] = {name: _measured(count) for name, count in summary.other_refusals.items()}
+            total = sum(summary.bound_by.values())
+            numbers["bound_by"] = {k: v / total for k, v in summary.bound_by.items() if v > 0} if total > 0 else {}
+            tenants[tenant] = numbers
+        lanes = self.scenario.lanes(self.alternative, self.as_of)
+        offered, achieved = self.rates
+        return {
+            "scenario": self.scenario.name,
+            "as_of": (self.as_of or self.scenario.date).isoformat(),
+            "replications": 1,
+            "seed": self.seed,
+            "baseline": self.alternative,
+            "time_scale": self.time_scale,
+            "alternatives": {
+                self.alternative: {
+                    "ends_at": ", ".join(dict.fromkeys(lane.provider.name for lane in lanes)),
+                    "tenants": tenants,
+                }
+            },
+            "differences": {},
+            "rests_on": self.scenario.rests_on([self.alternative], self.as_of),
+            "readings": [],
+            "result": self.counts,
+            "late": self.late,
+            "offered_per_second": _finite(offered),
+            "achieved_per_second": _finite(achieved),
+            "stages": self.stages(),
+        }
+
+
+def _measured(value: float) -> dict[str, Any]:
+    return {"mean": _finite(value), "low": None, "high": None, "random": False}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def load(
+    scenario: Scenario,
+    alternative: str,
+    folder: Path,
+    *,
+    seed: int = 1,
+    time_scale: float | None = None,
+    target: Target | None = None,
+    processes: int = 1,
+    as_of: dt.date | None = None,
+    progress: Progress | None = None,
+) -> Load:
+    """Send what an alternative is offered in replication 0, over SMTP.
+
+    Parameters
+    ----------
+    scenario, alternative : Scenario, str
+        What is sent how.
+    folder : Path
+        Where the plan, the ledgers and Locust's tables go; made if it isn't there.
+    seed : int
+        Of the messages.
+    time_scale : float, optional
+        Scenario seconds in a real one; the scenario's own by default. With a target it is 1.
+    target : Target, optional
+        Where to; by default fakes of the alternative's providers, started for this run.
+    processes : int
+        How many generators; each takes whole queues.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+    progress : callable, optional
+        Told how many messages are decided, of how many.
+
+    Returns
+    -------
+    Load
+        The record, and whether the generator kept up.
+
+    Raises
+    ------
+    ValueError
+        If there is no such alternative, a provider doesn't speak SMTP, or a process doesn't start.
+    """
+    if alternative not in scenario.alternatives:
+        known = ", ".join(scenario.alternatives)
+        raise ValueError(f"unknown alternative {alternative!r} (there are: {known})")
+    if target is not None and time_scale not in (None, 1.0):
+        raise ValueError(f"time_scale must be 1 with a target, whose clock is its own, got {time_scale:g}")
+    scale = 1.0 if target is not None else scenario.time_scale if time_scale is None else time_scale
+    if not 0 < scale < math.inf:
+        raise ValueError(f"time_scale must be above 0, got {scale:g}")
+    lanes = scenario.lanes(alternative, as_of)
+    providers = list(dict.fromkeys(lane.provider.name for lane in lanes))
+    for lane in lanes:
+        if lane.provider.transport != "smtp":
+            raise ValueError(f"{lane.provider.name} speaks {lane.provider.transport.upper()}: no load over SMTP")
+    messages = scenario.messages(seed, 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("client*.jsonl"), *folder.glob("locust*")):
+        old.unlink()
+    with contextlib.ExitStack() as stack:
+        if target is None:
+            running = stack.enter_context(fakes(folder, scenario, providers, as_of, scale))
+            where = {name: ("127.0.0.1", "127.0.0.1", port) for name, port in running.ports.items()}
+            control, ca = f"127.0.0.1:{running.control}", str(running.ca)
+        else:
+            where = dict.fromkeys(providers, (target.name, target.address, target.port))
+            control, ca = "", ""
+        plan.write(
+            folder,
+            scenario,
+            alternative,
+            messages,
+            where,
+            seed=seed,
+            as_of=as_of,
+            time_scale=scale,
+            control=control,
+            ca=ca,
+        )
+        drive(folder, processes, progress)
+    return read(folder, scenario, alternative, messages, seed, scale, as_of)
+
+
+def drive(folder: Path, processes: int = 1, progress: Progress | None = None) -> None:
+    """Run Locust on a plan until every message's fate is known, or the plan's time is up."""
+    spec = importlib.util.find_spec("loadtests")
+    assert spec is not None
+    assert spec.origin is not None
+    locustfile = Path(spec.origin).with_name("locustfile.py")
+    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--plan", str(folder)]
+    command += ["--csv", str(folder / "locust"), "--html", str(folder / "locust.html"), "--json-file"]
+    command += [str(folder / "locust"), "--only-summary", "--exit-code-on-error", "0", "--loglevel", "WARNING"]
+    if processes > 1:
+        command += ["--processes", str(processes), "--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1"]
+        port = str(_free_port())
+        command += ["--master-bind-port", port, "--master-port", port]
+    of = sum(1 for _ in (folder / "plan.jsonl").open("rb"))
+    log = folder / "locust.log"
+    with _process(command, log) as process:
+        decided = _Decided(folder)
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
+            if progress is not None:
+                progress(decided.count(), of)
+    if process.returncode not in (0, -signal.SIGTERM):
+        said = log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
+        raise ValueError(f"Locust ended with {process.returncode}: {said[-1]} (see {log})")
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class _Decided:
+    """Counts the messages that are decided, by following the ledgers as they grow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.read: dict[Path, int] = defaultdict(int)
+        self.found = 0
+
+    def count(self) -> int:
+        for path in self.folder.glob("client*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self.read[path])
+                lines = file.read()
+            whole = lines[: lines.rfind(b"\n") + 1]
+            self.read[path] += len(whole)
+            self.found += whole.count(b'"final": true')
+        return self.found
+
+
+# From ledgers to the record
+
+
+def read(
+    folder: Path,
+    scenario: Scenario,
+    alternative: str,
+    messages: Messages,
+    seed: int = 1,
+    time_scale: float = 1.0,
+    as_of: dt.date | None = None,
+) -> Load:
+    """Put the ledgers of a run together.
+
+    The client knows when and what; which limit held a reply and for how long, only the server's ledger knows, if there
+    is one.
+    """
+    rows = [row for path in sorted(folder.glob("client*.jsonl")) for row in lines(path)]
+    server = list(lines(folder / "server.jsonl")) if (folder / "server.jsonl").exists() else []
+    _add_what_the_server_knows(rows, server)
+    ips, found = routes(scenario.lanes(alternative, as_of), messages)
+    attempts = _attempts(rows, messages, ips, found, scenario.duration)
+    return Load(scenario, alternative, as_of, seed, time_scale, folder, attempts, rows)
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield a ledger's lines."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _add_what_the_server_knows(rows: Iterable[dict[str, Any]], server: Iterable[dict[str, Any]]) -> None:
+    """Match each attempt with the server's line about it: by message, else the n-th refusal with the n-th."""
+    waiting: dict[tuple[Any, ...], deque[dict[str, Any]]] = defaultdict(deque)
+    for line in server:
+        waiting[_key(line, line["message_id"], line["mail_from"])].append(line)
+    for row in sorted(rows, key=lambda row: math.inf if row["ended_at"] is None else row["ended_at"]):
+        if not row["stage"]:
+            continue
+        same = waiting.get(_key(row, row["message_id"], row["sender"]))
+        if same:
+            line = same.popleft()
+            row["limit"], row["held"] = line["limit"], line["held"]
+
+
+def _key(line: dict[str, Any], message_id: str, mail_from: str) -> tuple[Any, ...]:
+    if line["stage"] == "EOD":
+        return line["provider"], message_id
+    if line["stage"] in ("MAIL", "RCPT", "DATA"):
+        return line["provider"], line["stage"], mail_from, line["code"], line["text"]
+    return line["provider"], line["stage"], line["ip"], line["code"], line["text"]
+
+
+def _attempts(
+    rows: Sequence[dict[str, Any]], messages: Messages, ips: Sequence[str], found: Sequence[Route], duration: float
+) -> Attempts:
+    number = {id_: position for position, id_ in enumerate(messages.ids())}
+    address = {ip: position for position, ip in enumerate(ips)}
+    kinds: dict[tuple[str, int, str, str, str, str], int] = {}
+    table = np.full((len(rows), len(COLUMNS)), math.nan)
+    for position, row in enumerate(sorted(rows, key=lambda row: row["started_at"] or math.inf)):
+        ended = math.nan if row["ended_at"] is None or row["ended_at"] > duration else row["ended_at"]
+        code = 0 if math.isnan(ended) else row["code"]
+        said = ("", "") if math.isnan(ended) else (row["enhanced"], row["text"])
+        kind = kinds.setdefault((row["provider"], code, *said, row["stage"], row["limit"]), len(kinds))
+        table[position] = (
+            number[row["message_id"]],
+            row["route"],
+            row["session"],
+            row["transaction"],
+            address.get(row["ip"], -1),
+            row["retry"],
+            row["due_at"],
+            *(math.nan if row[name] is None else row[name] for name in ("released_at", "started_at")),
+            ended,
+            row["held"],
+            kind,
+            row["final"] and not math.isnan(ended),
+        )
+    queues = tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found)
+    return Attempts(messages, table, tuple(kinds), queues, tuple(ips))
+
+
+def wait_until(ready: Callable[[], bool], within: float = READY_WITHIN) -> bool:
+    """Wait for something that another process does."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if ready():
+            return True
+        time.sleep(0.02)
+    return False
