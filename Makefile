@@ -22,7 +22,7 @@ bench: .venv/installed ## run the benchmarks
 lint: .venv/installed ## run ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy simlib fake_servers
+	.venv/bin/mypy simlib fake_servers loadtests
 
 lock: .venv/installed ## pin the newest versions that pyproject.toml allows
 	.venv/bin/uv pip compile pyproject.toml --extra test --extra dev --quiet --upgrade --universal --python-version 3.11 \

@@ -9,6 +9,7 @@ import numpy as np
 import simpy
 from simpy.events import ProcessGenerator
 
+from benchmarks.books import reconcile_speed
 from benchmarks.server import server_speed
 from simlib.estimate import Estimate
 from simlib.experiment import compare, run
@@ -130,3 +131,4 @@ if __name__ == "__main__":
     memory()
     coverage()
     server_speed()
+    reconcile_speed()

@@ -6,7 +6,7 @@ control port in a browser.
 What is decided is decided by `simlib.receiver`, as in the simulation. Here is the rest:
 
 ``wire``
-    What stands on the wire: replies, addresses, parameters, headers. No I/O.
+    What stands on the wire: replies, addresses, parameters, headers, reports. No I/O.
 ``server``
     One connection, on aiosmtpd, and one provider being served.
 ``clock``
@@ -16,5 +16,7 @@ What is decided is decided by `simlib.receiver`, as in the simulation. Here is t
 ``ledger``, ``state``
     One line for every outcome; how full every limit is.
 ``control``
-    The control port: page, metrics, tokens, clock, accounts.
+    The control port: page, metrics, tokens, clock, accounts, blocked IPs.
+``zone``
+    DNS that leads a relay's mail for reserved domains to the fakes.
 """

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import datetime as dt
 import gc
+import ipaddress
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fake_servers import accounts, tls
 from fake_servers.clock import Clock, VirtualClock, WallClock
@@ -25,13 +26,16 @@ from simlib.provider import Provider
 from simlib.receiver import Account
 
 if TYPE_CHECKING:
+    from fake_servers.zone import Exchange, Listening
     from simlib.scenario import Scenario
 
 BACKLOG: Final = 1024
 PORTS: Final = 65535
+TRIES: Final = 16  # ports that are tried if any will do
 KEYS: Final = {"sparkpost": ("smtp_injection",)}  # users that are no mailboxes (DESIGN §7)
 
 Accounts = Callable[[], Mapping[str, Account]]
+Opened = TypeVar("Opened")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,7 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tls-port", type=_port, metavar="N", help="also listen here with TLS from the start")
     add("--control-port", type=_port, default=8025, metavar="N", help="HTTP on 127.0.0.1: page, metrics, tokens (8025)")
-    add("--dns-port", metavar="N", help="not built yet")
+    add(
+        "--dns-port",
+        type=_port,
+        metavar="N",
+        help="DNS on --host for a relay: PROVIDER.test and all below it have the provider's real hosts as MX, with "
+        "addresses 127.0.0.x, where it then listens on --port as well; every other reserved domain is a sender's; "
+        "its mail (bounces) goes to generic-mx if that is served, else to the first mailbox provider; 0 picks",
+    )
     add("--clock", choices=("wall", "virtual"), default="wall", help="virtual: it is moved by POST /clock (wall)")
     add("--start", type=_start, metavar="HH:MM", help="what the provider's clock shows at second 0")
     add("--time-scale", type=_scale, default=1.0, metavar="X", help="provider's seconds in a second (1)")
@@ -151,9 +162,12 @@ def _clock(options: argparse.Namespace) -> Clock:
 
 def _chosen(options: argparse.Namespace) -> tuple[list[Provider], dt.datetime, list[Accounts]]:
     """Return the providers as they are on the date, what their clock shows at second 0, and their accounts."""
-    for name in ("dns_port", "faults"):
-        if getattr(options, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} is not built yet")
+    if options.faults is not None:
+        raise ValueError("--faults is not built yet")
+    if options.dns_port is not None and not _is_loopback(options.host):
+        raise ValueError(
+            f"--host must be a loopback address with --dns-port, as all that it answers, got {options.host!r}"
+        )
     scenario = _scenario(options.scenario) if options.scenario else None
     names = options.providers or ([] if scenario is None else _names(scenario))
     if not names:
@@ -176,6 +190,13 @@ def _chosen(options: argparse.Namespace) -> tuple[list[Provider], dt.datetime, l
                 f"{provider.name} speaks {provider.transport.upper()}, not SMTP: name the others to serve them"
             )
     return _read_as(providers, options.reading), start, makers
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _copies(found: Mapping[str, Account]) -> Mapping[str, Account]:
@@ -259,21 +280,34 @@ async def _serve(options: argparse.Namespace, fakes: Sequence[Fake]) -> None:
     shared = fakes[0].shared
     shared.context = loop.create_future()
     hosts = ["localhost", "127.0.0.1", "::1", options.host, *(host for fake in fakes for host in fake.provider.hosts)]
+    if options.dns_port is not None:
+        hosts += [f"mx.{fake.provider.name}.test" for fake in fakes if not fake.provider.hosts]
     if options.ca is not None or options.tls_port is not None:
         shared.context.set_result(tls.context(hosts, options.ca))
     control = Control(fakes)
-    servers: list[asyncio.Server] = []
+    servers: list[asyncio.Server | Listening] = []
+    dns: int | None = None
     try:
         for number, fake in enumerate(fakes):
             servers.append(await _listen(fake, options.host, options.port and options.port + number))
             if options.tls_port is not None:
                 port = options.tls_port and options.tls_port + number
                 servers.append(await _listen(fake, options.host, port, shared.context.result()))
+        if options.dns_port is not None:
+            from fake_servers import zone  # only for those who ask for it
+
+            known = zone.Zone([fake.provider for fake in fakes], options.host)
+            servers += await _listen_as(known.exchanges, fakes, options.port)
+            where = options.host, options.dns_port
+            answering = await _bind("--dns-port", zone.listen(known, *where), *where)
+            servers.append(answering)
+            dns = answering.port
         where = "127.0.0.1", options.control_port
-        servers.append(await _bind("--control-port", listen(control, *where), *where))
+        http = await _bind("--control-port", listen(control, *where), *where)
+        servers.append(http)
         shared.clock.reset()
         gc.freeze()  # what is here now stays; the collector need not look at it again
-        _announce(fakes, servers[-1].sockets[0].getsockname()[1])
+        _announce(fakes, _port_of(http), dns)
         if not shared.context.done():
             # on the side, since it takes a while: whoever says STARTTLS earlier waits for it
             shared.context.set_result(await asyncio.to_thread(tls.context, hosts))
@@ -292,15 +326,46 @@ async def _serve(options: argparse.Namespace, fakes: Sequence[Fake]) -> None:
 
 
 async def _listen(fake: Fake, host: str, port: int, context: ssl.SSLContext | None = None) -> asyncio.Server:
-    """Let asyncio itself bind: only then it sets TCP_NODELAY on what it accepts."""
-    factory = partial(Connection, fake, context is not None)
-    opening = asyncio.get_running_loop().create_server(factory, host, port, ssl=context, backlog=BACKLOG)
-    server = await _bind("--port" if context is None else "--tls-port", opening, host, port)
-    fake.listeners.append(Listener(host, server.sockets[0].getsockname()[1], context is not None))
+    server = await _open(fake, host, port, context)
+    fake.listeners.append(Listener(host, _port_of(server), context is not None))
     return server
 
 
-async def _bind(option: str, opening: Coroutine[Any, Any, asyncio.Server], host: str, port: int) -> asyncio.Server:
+async def _listen_as(exchanges: "Sequence[Exchange]", fakes: Sequence[Fake], port: int) -> list[asyncio.Server]:
+    """Listen under each name's own address, on one port for all: a relay has one for all destinations."""
+    by_name = {fake.provider.name: fake for fake in fakes}
+    number = port
+    for left in reversed(range(TRIES)):
+        servers: list[asyncio.Server] = []
+        try:
+            for one in exchanges:
+                servers.append(await _open(by_name[one.provider], one.address, number))
+                number = _port_of(servers[0])
+        except ValueError:
+            for server in servers:
+                server.close()
+            if port or not left:
+                raise
+            number = port
+        else:
+            break
+    for one in exchanges:
+        by_name[one.provider].listeners.append(Listener(one.address, number, False, one.name))
+    return servers
+
+
+async def _open(fake: Fake, host: str, port: int, context: ssl.SSLContext | None = None) -> asyncio.Server:
+    """Let asyncio itself bind: only then it sets TCP_NODELAY on what it accepts."""
+    factory = partial(Connection, fake, context is not None)
+    opening = asyncio.get_running_loop().create_server(factory, host, port, ssl=context, backlog=BACKLOG)
+    return await _bind("--port" if context is None else "--tls-port", opening, host, port)
+
+
+def _port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+async def _bind(option: str, opening: Coroutine[Any, Any, Opened], host: str, port: int) -> Opened:
     try:
         return await opening
     except (OSError, OverflowError) as error:
@@ -309,13 +374,19 @@ async def _bind(option: str, opening: Coroutine[Any, Any, asyncio.Server], host:
         raise ValueError(f"{option}: can't listen on {host} port {port}: {why}") from None
 
 
-def _announce(fakes: Sequence[Fake], control: int) -> None:
-    """Print one JSON line per listener."""
-    for fake in fakes:
-        for listener in fake.listeners:
-            line = {"provider": fake.provider.name, "host": listener.host, "port": listener.port, "tls": listener.tls}
-            print(json.dumps({**line, "control": control}))
+def _announce(fakes: Sequence[Fake], control: int, dns: int | None) -> None:
+    """Print one JSON line per listener, those that have a name in DNS after the others."""
+    every = [(fake, listener) for fake in fakes for listener in fake.listeners]
+    for fake, listener in sorted(every, key=lambda one: one[1].name != ""):
+        line = {"provider": fake.provider.name, "host": listener.host, "port": listener.port, "tls": listener.tls}
+        print(json.dumps(line | {"control": control} | _of_dns(listener, dns)))
     sys.stdout.flush()
+
+
+def _of_dns(listener: Listener, dns: int | None) -> dict[str, Any]:
+    if dns is None:
+        return {}
+    return {"dns": dns, "name": listener.name} if listener.name else {"dns": dns}
 
 
 if __name__ == "__main__":

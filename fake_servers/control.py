@@ -1,6 +1,7 @@
 """The control port: HTTP on loopback, for people (a page), Prometheus, and whoever drives the fakes."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import math
@@ -79,10 +80,12 @@ class Control:
         self._routes: dict[tuple[str, str], Callable[[Request], Response | Awaitable[Response]]] = {
             ("GET", "/"): lambda request: Response(200, "text/html; charset=utf-8", _page()),
             ("GET", "/state"): lambda request: _json(snapshot(self.fakes)),
+            ("GET", "/waiting"): self._waiting,
             ("GET", "/metrics"): self._metrics,
             ("GET", "/ledger"): lambda request: Response(200, "application/jsonl", None),
             ("POST", "/token"): self._token,
             ("POST", "/clock"): self._move,
+            ("POST", "/blocked"): self._block,
             ("POST", "/reset"): self._reset,
             ("PUT", "/faults"): self._faults,
         }
@@ -149,6 +152,11 @@ class Control:
 
     # What there is to ask
 
+    def _waiting(self, request: Request) -> Response:
+        """How many replies are held, and how many connections are open: for whoever moves the clock step by step."""
+        held = sum(fake.waiting for fake in self.fakes)
+        return _json({"held": held, "open": sum(len(fake.connections) for fake in self.fakes)})
+
     def _metrics(self, request: Request) -> Response:
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -196,22 +204,52 @@ class Control:
     def _account(self, request: Request) -> Response:
         user, _, what = request.path.removeprefix("/accounts/").rpartition("/")
         user = unquote(user).lower()
-        if what not in ("password", "revoke"):
+        if what not in ("password", "revoke", "restore", "disable", "enable"):
             raise RequestError(404, f"no such page: {request.path}")
         if request.method != "POST":
             raise RequestError(405, f"/accounts/USER/{what} takes POST, got {request.method}")
-        known = [fake for fake in self.fakes if fake.receiver.accounts.get(user) is not None]
+        known = [fake for fake in self._served(request.form) if fake.receiver.accounts.get(user) is not None]
         if not known:
             raise RequestError(404, f"no such account: {user}")
         password = request.form.get("password", "")
         if what == "password" and not password:
             raise RequestError(400, "password must not be empty")
         for fake in known:
+            account = fake.receiver.accounts[user]
             if what == "password":
-                fake.receiver.accounts[user].password = password
-            else:
+                account.password = password
+            elif what == "revoke":
                 fake.receiver.revoke(user)
+            elif what == "restore":
+                account.revoked = False
+            else:
+                account.disabled = what == "disable"
         return _json({"user": user, "providers": [fake.provider.name for fake in known]})
+
+    def _block(self, request: Request) -> Response:
+        form = request.form
+        blocked = form.get("blocked", "")
+        try:
+            ip = str(ipaddress.ip_address(form.get("ip", "")))
+        except ValueError:
+            raise RequestError(400, f"ip must be an IP address, got {form.get('ip', '')!r}") from None
+        if blocked not in ("0", "1"):
+            raise RequestError(400, f"blocked must be 1 or 0, got {blocked!r}")
+        fakes = self._served(form)
+        for fake in fakes:
+            if blocked == "1":
+                fake.receiver.blocked.add(ip)
+            else:
+                fake.receiver.blocked.discard(ip)
+        return _json({"ip": ip, "blocked": blocked == "1", "providers": [fake.provider.name for fake in fakes]})
+
+    def _served(self, form: dict[str, str]) -> list[Fake]:
+        """Return the fakes of the field `provider`; all of them without it."""
+        fakes = [fake for fake in self.fakes if form.get("provider", fake.provider.name) == fake.provider.name]
+        if not fakes:
+            names = ", ".join(fake.provider.name for fake in self.fakes)
+            raise RequestError(400, f"provider must be one that is served ({names}), got {form['provider']!r}")
+        return fakes
 
     def _reset(self, request: Request) -> Response:
         for fake in self.fakes:

@@ -36,7 +36,7 @@ class Ledger:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def write(self, entry: dict[str, object]) -> None:
-        """Append one entry, with the keys of `COLUMNS`."""
+        """Append one entry, with the keys of `COLUMNS`, and `report` where the message is a report (RFC 3464)."""
         line = f"{_encode(entry)}\n".encode()
         written = os.write(self._file, line)
         while written < len(line):  # a full disk writes a part and fails the next time

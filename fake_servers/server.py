@@ -40,6 +40,7 @@ LINES: Final = {b"MAIL": 1024, b"RCPT": 1024, b"AUTH": 16384}  # with parameters
 AUTH_LINE: Final = 16384
 ENDLESS: Final = 2**20  # bytes without a line's end that are not taken for a slip any more
 HEAD: Final = 2**16  # bytes of a message that are searched for its headers
+REPORT: Final = 2**18  # bytes of a message from the null sender that are read as a report
 READ: Final = 2**16  # bytes that one read may bring
 ERRORS: Final = 20  # commands in a session that no server understands (Postfix's smtpd_hard_error_limit)
 OVERSHOOT: Final = 1000  # refused recipients of a message (Postfix's smtpd_recipient_overshoot_limit)
@@ -77,11 +78,14 @@ class Listener:
         The address.
     tls : bool
         Whether TLS starts at once (RFC 8314 §3), without STARTTLS.
+    name : str
+        The host's name in the DNS that is served beside it, if it is there for that.
     """
 
     host: str
     port: int
     tls: bool
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -114,6 +118,7 @@ class Message(NamedTuple):
     recipients: int = 0
     bytes: int = 0
     message_id: str = ""
+    report: dict[str, Any] | None = None
 
 
 class Fake:
@@ -195,7 +200,7 @@ class Fake:
 
     def note(self, session: Session, reply: Reply, text: str, now: float, message: Message) -> None:
         """Count an outcome and write it to the ledger."""
-        entry = {
+        entry: dict[str, Any] = {
             "time": now,
             "provider": self.provider.name,
             "session": session.number,
@@ -212,6 +217,8 @@ class Fake:
             "limit": reply.limit,
             "held": reply.held,
         }
+        if message.report is not None:
+            entry["report"] = message.report
         self.shared.ledger.write(entry)
         if reply.code < 400:
             self.accepted += 1
@@ -292,20 +299,21 @@ class Reader(asyncio.StreamReader):
             return b""
         return line
 
-    async def message(self) -> tuple[int, bytes]:
-        r"""Read a message up to its lone dot: its size in bytes, and its header block.
+    async def message(self, whole: bool = False) -> tuple[int, bytes]:
+        r"""Read a message up to its lone dot: its size in bytes, and its header block, or as much as a report may have.
 
         Only ``\r\n.\r\n`` ends it (RFC 5321 §4.1.1.4); any other dot is text, whatever line ends are around it.
         """
         buffer = self._buffer
         buffer[:0] = b"\r\n"  # the end of the line before the text begins, so that a dot at once is found as well
+        most = REPORT if whole else HEAD
         size, head, at = -2, b"", 0
         while True:
             found = LINE_DOT.search(buffer, at, len(buffer) - 2)  # once over the text, three times as fast as `find`
             if found is None:
                 at = max(at, len(buffer) - 4)
                 if at > READ:
-                    if len(head) < HEAD:
+                    if len(head) < most:
                         head += bytes(buffer[:at])
                     size += at
                     del buffer[:at]
@@ -318,11 +326,13 @@ class Reader(asyncio.StreamReader):
                 at = found.end()
         end = found.start()
         size += end + 2
-        if not head:
+        if whole:
+            head = (head + buffer[: end + 2])[:most].replace(b"\r\n..", b"\r\n.")
+        elif not head:
             blank = buffer.find(b"\r\n\r\n", 0, end + 4)
             head = bytes(buffer[: blank if 0 <= blank < end else end + 2])
         del buffer[: end + 5]
-        return size, head.partition(b"\r\n\r\n")[0] + b"\r\n"
+        return size, head if whole else head.partition(b"\r\n\r\n")[0] + b"\r\n"
 
     async def discard(self) -> None:
         """Read until the client closes, and keep nothing."""
@@ -773,8 +783,13 @@ class Connection(SMTP):
         if reply.code >= 400:
             return
         await self._send()
-        size, head = await self._reader.message()
+        from_nobody = not self._mail_from  # as reports are (RFC 5321 §4.5.5)
+        size, head = await self._reader.message(whole=from_nobody)
         self._go_on()
+        report = None
+        if from_nobody:
+            report = wire.report(head[2:])  # without the line end before it
+            head = head.partition(b"\r\n\r\n")[0] + b"\r\n"
         message_id = wire.message_id(head)
         now = self._tick()
         self._size = size
@@ -785,7 +800,7 @@ class Connection(SMTP):
             return
         leaves = now + reply.delay
         text = receiver.render(reply, dialogue, leaves)
-        message = Message(dialogue.account, self._mail_from or "", dialogue.recipients, size, message_id)
+        message = Message(dialogue.account, self._mail_from or "", dialogue.recipients, size, message_id, report)
         fake.note(dialogue, reply, text, now, message)
         self._mail_from = None
         if reply.delay:

@@ -1,4 +1,4 @@
-"""What stands on the wire, read and written: replies, paths, parameters, headers, credentials. No I/O here.
+"""What stands on the wire, read and written: replies, paths, parameters, headers, credentials, reports. No I/O here.
 
 A client's text never raises: what can't be read is None.
 """
@@ -6,10 +6,14 @@ A client's text never raises: what can't be read is None.
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import BytesHeaderParser, HeaderParser
 from email.utils import getaddresses
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 __all__ = ["Credential", "Path", "author", "bearer", "decoded", "message_id", "parameters", "path", "plain", "reply"]
+__all__ += ["report"]
 
 PATH: Final = re.compile(
     r"""[ ]*<(?:@[^\s<>:]+:)?                                     # a source route is read and ignored (RFC 5321 App. C)
@@ -22,8 +26,13 @@ PATH: Final = re.compile(
 PARAMETER: Final = re.compile(r"([A-Z0-9][A-Z0-9-]*)(?:=([^\s=\0-\x1f]+))?", re.IGNORECASE)
 FROM: Final = re.compile(rb"\nfrom[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", re.IGNORECASE)
 MESSAGE_ID: Final = re.compile(rb"\nmessage-id[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", re.IGNORECASE)
+OWN_ID: Final = re.compile(rb"\nx-sendlab-id[ \t]*:[ \t\r\n]*([^\s<>]+)[ \t]*(?:\r\n|$)", re.IGNORECASE)
 IN_BRACKETS: Final = re.compile(r"[^<>,\"()]*<([^<>\s@,]+@[^<>\s@,]+)>\s*")
 OURS: Final = "@sendlab.example>"
+STATUS: Final = ("message/delivery-status", "message/global-delivery-status")  # RFC 3464 §2.1, RFC 6533 §4
+RETURNED: Final = ("message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers")
+BLANK: Final = re.compile(r"(?:\r\n[ \t]*){2,}")  # between the fields of one recipient and those of the next
+TYPED: Final = re.compile(r"^[A-Za-z0-9-]+ *; *")  # the type before an address or a diagnostic (RFC 3464 §2.1.2)
 
 
 class Path(NamedTuple):
@@ -105,16 +114,105 @@ def author(head: bytes) -> str:
 
 
 def message_id(head: bytes) -> str:
-    r"""Return the Message-ID of a header block: ``ID`` of ``<ID@sendlab.example>``, any other as it stands.
+    r"""Return the id of a message from its header block.
+
+    It is ``ID`` where the Message-ID is ``<ID@sendlab.example>``, else that of ``X-Sendlab-ID: ID``, which stays when
+    somebody on the way writes a Message-ID of his own, else the Message-ID as it stands.
 
     Examples
     --------
     >>> message_id(b"Message-ID: <us-7@sendlab.example>\r\n"), message_id(b"message-id: <7@a.example>\r\n")
     ('us-7', '<7@a.example>')
+    >>> message_id(b"Message-ID: <7@a.example>\r\nX-Sendlab-ID: us-7\r\n")
+    'us-7'
     """
-    found = MESSAGE_ID.search(b"\n" + head)
+    head = b"\n" + head
+    found = MESSAGE_ID.search(head)
     value = found[1].decode("utf-8", "replace").strip() if found else ""
-    return value[1 : -len(OURS)] if value.endswith(OURS) and value.startswith("<") else value
+    if value.endswith(OURS) and value.startswith("<"):
+        return value[1 : -len(OURS)]
+    own = OWN_ID.search(head)
+    return own[1].decode("utf-8", "replace") if own else value
+
+
+def report(message: bytes) -> dict[str, Any] | None:
+    r"""Read a report on what became of a message (RFC 3464); None if it isn't one, or has no recipient.
+
+    Returns
+    -------
+    dict or None
+        `message_id` of the message that it is about, empty where the report doesn't return it, and `recipients`, each
+        with `recipient`, `action`, `status` and `diagnostic`.
+
+    Examples
+    --------
+    >>> found = report(
+    ...     b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
+    ...     b"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; relay.example\r\n\r\n"
+    ...     b"Final-Recipient: rfc822; to@them.example\r\nAction: failed\r\nStatus: 5.1.1\r\n"
+    ...     b"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: <us-7@sendlab.example>\r\n--b--\r\n"
+    ... )
+    >>> found["message_id"], found["recipients"]
+    ('us-7', [{'recipient': 'to@them.example', 'action': 'failed', 'status': '5.1.1', 'diagnostic': ''}])
+    """
+    try:
+        return _report(message)
+    except Exception:  # the email package meets rubbish with exceptions of many kinds
+        return None
+
+
+def _report(message: bytes) -> dict[str, Any] | None:
+    if _header(message).get_content_type() != "multipart/report":
+        return None
+    recipients: list[dict[str, str]] = []
+    about = ""
+    for part in _parts(message):
+        kind = _header(part).get_content_type()
+        if kind in STATUS:
+            groups = map(HeaderParser().parsestr, BLANK.split(_content(part).decode("utf-8", "replace").strip()))
+            recipients += [_recipient(fields) for fields in groups if "Action" in fields]
+        elif kind in RETURNED and not about:
+            about = message_id(_content(part).lstrip().partition(b"\r\n\r\n")[0] + b"\r\n")
+    return {"message_id": about, "recipients": recipients} if recipients else None
+
+
+def _header(text: bytes) -> Message:
+    """Read the header block; the rest, however deep its parts are nested, stays as it is."""
+    return BytesHeaderParser().parsebytes(text)
+
+
+def _parts(message: bytes) -> Iterator[bytes]:
+    """Yield the parts of a multipart entity; the last one also if its end is missing (RFC 2046 §5.1.1)."""
+    boundary = _header(message).get_boundary()
+    if not boundary:
+        return
+    mark = re.compile(rb"\r\n--" + re.escape(boundary.encode()) + rb"(--)?[ \t]*(?=\r\n|$)")
+    body = b"\r\n" + message.partition(b"\r\n\r\n")[2]
+    marks = list(mark.finditer(body))
+    ends = [one.start() for one in marks[1:]] + [len(body)]
+    for one, end in zip(marks, ends, strict=True):
+        if one[1]:
+            return
+        yield body[one.end() + 2 : end] + b"\r\n"
+
+
+def _content(part: bytes) -> bytes:
+    """Return what a part holds, its transfer encoding undone."""
+    content = _header(part).get_payload(decode=True)
+    return content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if isinstance(content, bytes) else b""
+
+
+def _recipient(fields: Message) -> dict[str, str]:
+    def value(name: str) -> str:
+        return " ".join(str(fields.get(name, "")).split())
+
+    address = value("Final-Recipient") or value("Original-Recipient")
+    return {
+        "recipient": TYPED.sub("", address),
+        "action": value("Action").lower(),
+        "status": value("Status").partition(" ")[0],
+        "diagnostic": TYPED.sub("", value("Diagnostic-Code")),
+    }
 
 
 def decoded(text: str) -> str | None:

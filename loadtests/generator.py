@@ -300,7 +300,7 @@ class Line:
                 nothing: dict[str, Any] = {"released_at": None, "started_at": None, "ended_at": None, "late": None}
                 said = {"held": 0.0, "stage": "", "code": 0, "enhanced": "", "text": "", "limit": "", "final": False}
                 row = self.row(message, 0, at, ip="", session=0, transaction=0, **nothing, **said)
-                self.generator.write(row | dict.fromkeys(STAGES, 0.0))
+                self.generator.write(row | dict.fromkeys((*STAGES, "after"), 0.0))
 
 
 class Connection:
@@ -317,6 +317,7 @@ class Connection:
         self.stage = "CONNECT"  # what the server was asked last, as the record has it
         self.timed = "connect"  # and as the clock has it
         self.seconds: dict[str, float] = {}
+        self.after = 0.0  # seconds that the attempt before kept the connection after its reply
         self._at = 0.0
 
     def serve(self, write: Write) -> None:
@@ -333,6 +334,7 @@ class Connection:
             line.free -= 1
             line.call(now)
             self.attempt(due, now, max(0.0, now - could) / self.generator.plan.time_scale, write)
+            self.after = time.perf_counter() - self._at
             now = now_of()
             if not line.free:
                 line.free_since = now
@@ -376,6 +378,7 @@ class Connection:
                     limit=limit,
                     final=final,
                     **self.seconds,
+                    after=self.after,
                 )
             )
         if final:

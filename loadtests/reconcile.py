@@ -33,10 +33,8 @@ import os
 import re
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from heapq import nsmallest
 from operator import itemgetter
 from pathlib import Path
@@ -273,7 +271,6 @@ def reconcile(clients: Iterable[Attempt], servers: Iterable[Outcome], queue: Ite
     """
     stories: dict[str, _Story] = {}
     nameless: dict[str, Queued] = {}
-    entries = 0
     for entry in queue:
         if entry.message_id and entry.sender != "MAILER-DAEMON":
             _story(stories, entry.message_id).queued += entry.recipients
@@ -281,7 +278,6 @@ def reconcile(clients: Iterable[Attempt], servers: Iterable[Outcome], queue: Ite
             _story(stories, entry.about).report_queued = True
         elif entry.sender != "MAILER-DAEMON":
             nameless[entry.queue_id] = entry
-            entries += 1
     _add_clients(stories, clients, nameless)
     _add_servers(stories, servers)
 
@@ -316,18 +312,19 @@ def _add_clients(stories: dict[str, _Story], lines: Iterable[Attempt], nameless:
         word = _word(line)
         story = _story(stories, line.message_id)
         story.recipients = max(story.recipients, line.recipients)
-        if word is _TAKEN:
+        if word == _TAKEN:
             story.taken += 1
             if nameless:
                 for name in re.findall(r"[0-9A-Za-z-]+", line.text):
                     if name in nameless:
                         story.queued += nameless.pop(name).recipients
-        elif word is _NO_REPLY or word is _CUT:
+        elif word in (_NO_REPLY, _CUT):
             story.unsure += 1
         started_at = -math.inf if line.started_at is None else line.started_at
         # words take part so that lines which say different things of one moment are read alike in any order
-        if (line.retry, started_at, word, line.code) > (story.retry, story.started_at, story.word, story.code):
-            story.retry, story.started_at, story.word, story.code = line.retry, started_at, word, line.code
+        last = (story.retry, story.started_at, story.word, story.code)
+        last = max(last, (line.retry, started_at, word, line.code))
+        story.retry, story.started_at, story.word, story.code = last
 
 
 def _add_servers(stories: dict[str, _Story], lines: Iterable[Outcome]) -> None:
@@ -362,7 +359,7 @@ def _verdict(story: _Story) -> tuple[Verdict, str]:
     if story.arrived > story.recipients:
         return "duplicate", "servers accepted it more than once"
     if not story.taken:
-        if story.word is _NO_REPLY:
+        if story.word == _NO_REPLY:
             return "ambiguous", "the reply was lost; " + ("it got there" if there else "no server has it")
         if there:
             return "ambiguous", "a reply was lost; it got there, and the client doesn't know"
@@ -389,7 +386,7 @@ def _example(message_id: str, story: _Story) -> Example:
     client = "no line"
     if story.word:
         reply = "" if story.word in (_NEVER, _CUT, _NO_REPLY) else f"{story.code or 'no reply'}, "
-        at = "" if story.word is _NEVER else f"attempt {story.retry + 1} at {story.started_at:g} s: "
+        at = "" if story.word == _NEVER else f"attempt {story.retry + 1} at {story.started_at:g} s: "
         client = f"{at}{reply}{story.word}"
         if story.taken > 1:
             client += f"; {story.taken} attempts have a 2yz"
@@ -414,12 +411,222 @@ def _times(number: int) -> str:
 
 # Files
 
+OURS: Final = "@sendlab.example"
+_TIME: Final = (float, int, type(None))
+_ATTEMPT: Final = itemgetter(*Attempt._fields)
+_OUTCOME: Final = itemgetter(*Outcome._fields[:8])
+_START: Final = re.compile(rb'\{"')
 
-def _types(*kinds: type) -> tuple[type, ...]:
-    return kinds
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    line = Attempt(*_ATTEMPT(row))
+    texts = isinstance(line.message_id, str) and isinstance(line.stage, str) and isinstance(line.text, str)
+    whole = isinstance(line.recipients, int) and isinstance(line.retry, int) and isinstance(line.code, int)
+    times = isinstance(line.started_at, _TIME) and isinstance(line.ended_at, _TIME)
+    return _checked(line, texts and whole and times and isinstance(line.final, bool))
 
 
-_NUMBER: Final = _types(float, int)
-_TIME: Final = _types(float, int, type(None))
-_ATTEMPT: Final = dict(zip(Attempt._fields, ((str,), (int,), (int,), _TIME, _TIME, (str,), (int,), (str,), (bool,))))
-_OUTCOME: Final = dict(zip(Outcome._fields, (_NUMBER, (str,), (int,), (str,), (int,), (str,), (int,), (str,))))
+def _outcome(row: dict[str, Any]) -> Outcome:
+    line = Outcome(*_OUTCOME(row))
+    texts = isinstance(line.provider, str) and isinstance(line.mail_from, str) and isinstance(line.message_id, str)
+    whole = isinstance(line.session, int) and isinstance(line.recipients, int) and isinstance(line.code, int)
+    _checked(line, texts and whole and isinstance(line.time, (float, int)) and isinstance(line.limit, str))
+    report = row.get("report")
+    if report:
+        failed = tuple(str(one["recipient"]) for one in report["recipients"] if one["action"] == "failed")
+        line = line._replace(about=_id(report["message_id"]), failed=failed)
+    return line
+
+
+def _queued(row: dict[str, Any]) -> Queued:
+    line = Queued(row["queue_id"], row["sender"], len(row["recipients"]))
+    line = _checked(line, isinstance(line.queue_id, str) and isinstance(line.sender, str))
+    return line._replace(
+        message_id=_id(row.get("message_id", "")), about=_id(row.get("report", {}).get("message_id", ""))
+    )
+
+
+def _checked(line: Line, well: bool) -> Line:
+    if not well:
+        raise ValueError("not a line of this kind")
+    return line
+
+
+def _id(text: str) -> str:
+    """Return ``ID`` of ``<ID@sendlab.example>``; another one as it stands."""
+    return text.strip("<>").removesuffix(OURS) if text.strip("<>").endswith(OURS) else text
+
+
+def _read(path: Path, what: str, parse: Callable[[Any], Line], damaged: list[str]) -> Iterator[Line]:
+    """Yield the lines of a file; where those are that can't be read is added to `damaged`."""
+    read = unread = 0
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            try:
+                line = parse(from_json(text))
+            except (AttributeError, KeyError, TypeError, ValueError):
+                if not text.strip():
+                    continue
+                unread += 1
+                damaged.append(f"{path}:{number}")
+                for line in _rest(text, parse):
+                    read += 1
+                    yield line
+            else:
+                read += 1
+                yield line
+    if unread and not read:
+        raise ValueError(f"{path}: not {what}: none of its {unread} lines can be read as one")
+
+
+def _rest(text: bytes, parse: Callable[[Any], Line]) -> Iterator[Line]:
+    """Yield what stands whole behind a piece: the first line of a process that took over from a killed one."""
+    for start in _START.finditer(text, 1):
+        try:
+            line = parse(from_json(text[start.start() :]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue
+        yield line
+        return
+
+
+def _check(clients: Sequence[Path], servers: Sequence[Path], queue: Path | None) -> None:
+    """Look at the files before anything is read."""
+    seen: dict[tuple[int, int], Path] = {}
+    for what, paths in (("client", clients), ("server", servers), ("queue", [queue] if queue else [])):
+        filled = False
+        for path in paths:
+            found = path.stat()
+            filled = filled or found.st_size > 0 or not path.is_file()
+            first = seen.setdefault((found.st_dev, found.st_ino), path)
+            if first is not path:
+                raise ValueError(f"{path}: named twice, which would make everything in it happen twice")
+        if not filled and what != "queue":
+            raise ValueError(f"{paths[0]}: there is not a single line in what the {what}s wrote")
+
+
+# The command
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Say what became of every message; return 0 if the books balance, 1 if not, 2 for bad input."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        _check(options.clients, options.server, options.queue)
+        verdict = _explain(options) if options.explain else _reconcile(options)
+        sys.stdout.flush()
+        return verdict
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has gone
+        return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except ValueError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{parser.prog}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sendlab reconcile",
+        allow_abbrev=False,
+        description="Says what became of every message, from the ledgers of load generators and servers, and whether "
+        "the books balance: nothing lost, nothing there twice, nothing out of nowhere. Exit 1 unless they do.",
+        epilog="example: sendlab reconcile out/client*.jsonl --server out/server*.jsonl",
+    )
+    add = parser.add_argument
+    add("clients", metavar="CLIENT", nargs="+", type=Path, help="the generators' ledgers (JSON Lines)")
+    add("--server", metavar="SERVER", nargs="+", action="extend", type=Path, required=True, help="the servers' ledgers")
+    add("--queue", metavar="FILE", type=Path, help="what a relay has in its queue: the output of `postqueue -j`")
+    add("--explain", metavar="ID", help="print what the ledgers have about one message, in order of time")
+    add("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    return parser
+
+
+def _reconcile(options: argparse.Namespace) -> int:
+    damaged: list[str] = []
+    clients = (line for path in options.clients for line in _read(path, "a client's ledger", _attempt, damaged))
+    servers = (line for path in options.server for line in _read(path, "a server's ledger", _outcome, damaged))
+    queue = _read(options.queue, "the output of `postqueue -j`", _queued, damaged) if options.queue else ()
+    books = reconcile(clients, servers, queue)
+    for place in damaged[:DAMAGED]:
+        print(f"{place}: can't be read: a line that was cut, or none of a ledger", file=sys.stderr)
+    if len(damaged) > DAMAGED:
+        print(f"and {len(damaged) - DAMAGED:,} more such lines", file=sys.stderr)
+    if books.unmatched:
+        print(f"{options.queue}: {books.unmatched:,} entries of the queue belong to no message", file=sys.stderr)
+    if options.json:
+        examples = {name: [one._asdict() for one in found] for name, found in books.examples.items()}
+        shown = {"balances": books.balances, "messages": books.messages, "expired": books.expired}
+        print(json.dumps(shown | {"unreadable": len(damaged), "unmatched": books.unmatched, "examples": examples}))
+    else:
+        _print(books)
+    return 0 if books.balances else 1
+
+
+def _print(books: Books) -> None:
+    total = sum(books.messages.values())
+    width = len(f"{total:,}")
+    for verdict, number in books.messages.items():
+        note = f"   (given up after a 4yz or without a reply: {books.expired:,})" if verdict == "refused" else ""
+        print(f"{verdict.replace('_', ' '):<22}{number:>{width},}{note if books.expired else ''}")
+    print(f"{'messages':<22}{total:>{width},}")
+    for verdict, found in books.examples.items():
+        number = books.messages[verdict]
+        if number:
+            print(f"\n{verdict}, {f'the first {len(found)} of {number:,}' if number > len(found) else f'{number:,}'}:")
+        for one in found:
+            print(f"  {one.message_id}: {one.why}\n    client: {one.client}\n    server: {one.server}")
+    wrong = ", ".join(f"{books.messages[verdict]:,} {verdict}" for verdict in UNBALANCED if books.messages[verdict])
+    print(f"\nThe books {f'do not balance: {wrong}.' if wrong else 'balance.'}")
+
+
+def _explain(options: argparse.Namespace) -> int:
+    """Print the lines about one message; those of the queue, which is read last, come last."""
+    found: list[tuple[float, str, str, dict[str, Any]]] = []
+    queue = [options.queue] if options.queue else []
+    for side, paths in (("client", options.clients), ("server", options.server), ("queue", queue)):
+        for path in paths:
+            found += ((time, side, f"{path}:{number}", row) for number, time, row in _about(path, options.explain))
+    found.sort(key=itemgetter(0, 1, 2))
+    if not found:
+        raise ValueError(f"no line is about a message {options.explain!r}")
+    if options.json:
+        print(json.dumps([{"side": side, "place": place, "line": row} for _, side, place, row in found]))
+        return 0
+    for time, side, place, row in found:
+        print(f"{'' if math.isinf(time) else f'{time:.3f} s':>14}  {side}  {place}\n{'':16}{json.dumps(row)}")
+    return 0
+
+
+def _about(path: Path, message_id: str) -> Iterator[tuple[int, float, dict[str, Any]]]:
+    """Yield number, time and content of the lines about a message."""
+    part = json.dumps(message_id)[1:-1].encode()
+    with path.open("rb") as file:
+        for number, text in enumerate(file, 1):
+            if part not in text:
+                continue
+            try:
+                row = from_json(text)
+                ids = {_id(row.get("message_id", "")), _id((row.get("report") or {}).get("message_id", ""))}
+            except (AttributeError, ValueError):
+                continue
+            if message_id in ids:
+                time = row.get("started_at", row.get("time"))
+                yield number, math.inf if time is None else time, row
+
+
+if __name__ == "__main__":
+    gc.disable()  # millions of small things, none of them in a circle
+    sys.exit(main())

@@ -108,7 +108,7 @@ def _init(environment: Environment, **_: Any) -> None:
     leads, generates = not isinstance(runner, WorkerRunner), not isinstance(runner, MasterRunner)
 
     def note(one: Note) -> None:
-        environment.events.request.fire(
+        environment.events.request.fire(  # type: ignore[no-untyped-call]
             request_type=one.provider,
             name=one.stage,
             response_time=one.seconds * 1000,

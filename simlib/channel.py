@@ -270,12 +270,12 @@ class _Simulation:
         session: Session | None = None
         said: Reply | None = None  # the last reply, and the number of its kind
         position = carried = kind = 0
+        now = env.now
         while True:
-            now = env.now
             due = queue.next(now)
             if due is None:
                 if session is not None:
-                    self.close(line, session, position)
+                    self.close(line, session, position, now)
                     session = None
                 at = queue.ready_at()
                 if at < line.watched_until and at <= self.duration:
@@ -286,6 +286,7 @@ class _Simulation:
                     idle = env.event()
                     line.idle.append(idle)
                     yield idle
+                now = env.now
                 continue
             message, retry, due_at, released_at = due
             started = now
@@ -347,13 +348,15 @@ class _Simulation:
             if delay > 0:
                 self.hand_over(line, now)
                 yield env.timeout(delay)
+                now = env.now
             if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
-                self.close(line, session, position)
+                self.close(line, session, position, now)
                 session = None
 
-    def close(self, line: _Line, session: Session, position: int) -> None:
+    @staticmethod
+    def close(line: _Line, session: Session, position: int, now: float) -> None:
         """End a session, and free its place on the IP."""
-        line.receiver.disconnect(session, self.env.now)
+        line.receiver.disconnect(session, now)
         line.ips.free(position)
 
     def log_in(self, line: _Line, session: Session, now: float) -> Reply | None:

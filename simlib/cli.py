@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["serve"]:
         # the server's process is ours: its signals and its CPU time are its own
         os.execv(sys.executable, [sys.executable, "-m", "fake_servers", *given[1:]])
+    if given[:1] == ["reconcile"]:
+        os.execv(sys.executable, [sys.executable, "-m", "loadtests.reconcile", *given[1:]])
     parser = _parser()
-    options = parser.parse_args(given)
+    passed: list[str] = []
+    if given[:1] == ["lab"] and "--" in given:
+        given, passed = given[: given.index("--")], given[given.index("--") + 1 :]
+    options = parser.parse_args(given, argparse.Namespace(passed=passed))
     if options.command is None:
         parser.print_help()
         return 0
@@ -93,11 +99,107 @@ def _parser() -> argparse.ArgumentParser:
     providers.set_defaults(run=_providers)
 
     commands.add_parser("serve", help="fake servers that answer as the providers do", add_help=False)
+    commands.add_parser("reconcile", help="what became of every message, from the ledgers", add_help=False)
 
-    lab = commands.add_parser("lab", help="open the notebooks in JupyterLab")
-    lab.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=Path("notebooks"), help="where they are")
+    _load_parser(commands)
+    _validate_parser(commands)
+    _size_parser(commands)
+
+    lab = commands.add_parser(
+        "lab",
+        help="open the notebooks in JupyterLab",
+        description="Opens the notebooks in JupyterLab, on loopback and with a token. Into a folder that lacks them, "
+        "notebooks, scenarios and data are unpacked first; a file that is there is never overwritten.",
+        epilog="What follows -- goes to JupyterLab: sendlab lab my-notebooks -- --port=9999",
+    )
+    lab.add_argument(
+        "folder", metavar="DIR", nargs="?", type=_folder, help="where (a checkout's notebooks, else sendlab-notebooks)"
+    )
+    lab.add_argument("--no-browser", action="store_true", help="only print the address")
+    lab.add_argument("--json", action="store_true", help="one JSON document on stdout when it is ready: url, folder")
     lab.set_defaults(run=_lab)
     return parser
+
+
+def _load_parser(commands: Any) -> None:
+    load = commands.add_parser(
+        "load",
+        help="send a scenario's mail over real SMTP, with Locust",
+        description="Sends what one alternative is offered, over real SMTP and on time, to fakes that it starts itself "
+        "or to a target; says what was accepted, refused, held and late, and whether every message is accounted for. "
+        "Exit 1 if the generator could not keep up, or the books do not balance. Passwords come from SENDLAB_PASSWORD.",
+        epilog='example: sendlab load notebooks/scenarios/twin_hour.toml --alternative "SparkPost" --out out/load',
+    )
+    load.add_argument("scenario", metavar="SCENARIO", type=Path, help="the scenario file (TOML)")
+    load.add_argument("--alternative", metavar="NAME", required=True, help="which of its alternatives")
+    load.add_argument("--target", metavar="HOST:PORT", help="where to, instead of fakes; loopback only")
+    load.add_argument("--allow-host", action="append", default=[], metavar="HOST", help="a target beyond loopback")
+    load.add_argument("--through", metavar="RELAY", choices=("postfix",), help="postfix: a private one passes it on")
+    load.add_argument("--time-scale", type=_positive, metavar="X", help="scenario seconds in a real one (the file's)")
+    load.add_argument("--processes", type=_count, default=1, metavar="N", help="load generators (1)")
+    load.add_argument("--seed", type=_seed, default=1, metavar="N", help="same seed, same messages (1)")
+    load.add_argument("--out", type=_folder, metavar="DIR", help="keep plan, ledgers, record and Locust's tables here")
+    _facts_options(load)
+    load.set_defaults(run=_load)
+
+
+def _validate_parser(commands: Any) -> None:
+    validate = commands.add_parser(
+        "validate",
+        help="the twin run: do simulation and real SMTP agree?",
+        description="Sends a scenario's mail over real SMTP, simulates the same mail with the times that were "
+        "measured, and replays the simulation over TCP on a virtual clock. Exit 1 unless both agree.",
+        epilog="example: sendlab validate notebooks/scenarios/twin_hour.toml",
+    )
+    validate.add_argument("scenario", metavar="SCENARIO", type=Path, help="the scenario file (TOML)")
+    validate.add_argument(
+        "--alternative",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one (repeatable; all that are SMTP)",
+    )
+    validate.add_argument(
+        "--time-scale", type=_positive, metavar="X", help="scenario seconds in a real one (the file's)"
+    )
+    validate.add_argument(
+        "--tolerance", type=_share, default=0.01, metavar="P", help="by what share counts and delays may differ (0.01)"
+    )
+    validate.add_argument("--seed", type=_seed, default=1, metavar="N", help="same seed, same messages (1)")
+    validate.add_argument("--out", type=_folder, metavar="DIR", help="keep summary, ledgers, record and plots here")
+    _facts_options(validate)
+    validate.set_defaults(run=_validate)
+
+
+def _size_parser(commands: Any) -> None:
+    size = commands.add_parser(
+        "size",
+        help="which channels are done by a deadline, and what to type into the tool",
+        description="Says for each channel how probable it is that everything is accepted by the deadline, how many "
+        "mailboxes or IPs are enough, how much it takes, what to type into the tool, who has to do what, and whether "
+        "the answer depends on a fact that sources disagree about. Exit 1 if no channel reaches the confidence. "
+        "All messages are offered at the start, as a campaign does.",
+        epilog="A price file (TOML) has `currency`, `days_a_month` and a table [channels.NAME] each, with any of "
+        "per_mailbox, per_ip, per_month (a month each), per_thousand (messages) and once. "
+        "example: sendlab size --senders 25 --per-sender 40 --group-email 1000 --have office365=25,sparkpost",
+    )
+    size.add_argument("scenario", metavar="SCENARIO", nargs="?", type=Path, help="a scenario file instead of numbers")
+    size.add_argument("--senders", type=_count, metavar="N", help="people who send")
+    size.add_argument("--per-sender", type=_count, metavar="M", help="messages each")
+    size.add_argument("--group-email", type=_seed, metavar="K", help="people who get a group e-mail by one of them (0)")
+    size.add_argument("--start", type=_clock, metavar="HH:MM", help="when sending starts (09:00)")
+    size.add_argument("--deadline", type=_clock, metavar="HH:MM", help="when all has to be accepted (17:30)")
+    size.add_argument(
+        "--confidence", type=_confidence, default=0.95, metavar="P", help="how sure that has to be (0.95)"
+    )
+    size.add_argument("--have", type=_have, metavar="LIST", help="what the team has: office365=25,sparkpost")
+    size.add_argument("--tool", metavar="NAME", help="the application that sends (sales-connect)")
+    size.add_argument("--prices", type=Path, metavar="FILE", help="what channels cost (TOML, see below)")
+    size.add_argument("--lang", choices=("en", "ja"), default="en", help="language of the answer and the card (en)")
+    size.add_argument("--card", type=_file, metavar="FILE.html", help="write the answer as one page for the team")
+    size.add_argument("--seed", type=_seed, default=1, metavar="N", help="same seed, same answer (1)")
+    _facts_options(size)
+    size.set_defaults(run=_size)
 
 
 def _facts_options(parser: argparse.ArgumentParser, readings: bool = True) -> None:
@@ -128,6 +230,26 @@ def _whole(text: str, least: int) -> int:
     return int(text)
 
 
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 1, like 0.01, got {text!r}")
+    return value
+
+
 def _folder(text: str) -> Path:
     """Read a folder to write into: whether that is possible should be known before anything is simulated."""
     path = Path(text)
@@ -137,6 +259,46 @@ def _folder(text: str) -> Path:
     if not os.access(there, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"must be a folder that may be written to, got {text!r}")
     return path
+
+
+def _file(text: str) -> Path:
+    """Read a file to write: whether that is possible should be known before anything is simulated."""
+    path = Path(text)
+    if not text or path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file in a folder that exists, got {text!r}")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"must be a file that may be written to, got {text!r}")
+    return path
+
+
+def _clock(text: str) -> str:
+    try:
+        dt.time.fromisoformat(text if len(text) == len("09:00") and ":" in text else "")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time like '17:30', got {text!r}") from None
+    return text
+
+
+def _confidence(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be more than 0 and less than 1, like 0.95, got {text!r}")
+    return value
+
+
+def _have(text: str) -> dict[str, int | None]:
+    """Read ``office365=25,sparkpost``: what the team has, and how many mailboxes or IPs of it."""
+    found: dict[str, int | None] = {}
+    for part in text.split(","):
+        name, equals, count = part.strip().partition("=")
+        if not name or name in found:
+            what = "names something twice" if name else "has an empty entry"
+            raise argparse.ArgumentTypeError(f"{what}: must look like office365=25,sparkpost, got {text!r}")
+        found[name] = _whole(count, 1) if equals else None
+    return found
 
 
 def _date(text: str) -> dt.date:
@@ -184,6 +346,163 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _scenario(options: argparse.Namespace) -> Any:
+    from simlib.scenario import Scenario
+
+    scenario = Scenario.load(options.scenario)
+    return scenario.replace(readings=dict(options.reading)) if options.reading else scenario
+
+
+@contextlib.contextmanager
+def _place(out: Path | None) -> Iterator[Path]:
+    """Give the folder to write to: the one that was named, or one that is gone afterwards."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        yield out
+    else:
+        with tempfile.TemporaryDirectory(prefix="sendlab-") as name:
+            yield Path(name)
+
+
+def _load(options: argparse.Namespace) -> int:
+    from simlib.safety import checked
+
+    target = checked(options.target, options.allow_host) if options.target else None
+    if options.allow_host and target is None:
+        raise ValueError("--allow-host names a target: give --target HOST:PORT, too")
+
+    from simlib.load import load
+    from simlib.measured import load_lines
+
+    scenario = _scenario(options)
+    with _place(options.out) as folder, _progress("messages", options.json) as tell:
+        found = load(
+            scenario,
+            options.alternative,
+            folder,
+            seed=options.seed,
+            time_scale=options.time_scale,
+            target=target,
+            through=options.through or "",
+            processes=options.processes,
+            as_of=options.as_of,
+            progress=tell,
+        )
+        document = found.json()
+        if options.out:
+            (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+            found.frame().to_parquet(folder / "attempts.parquet")
+    if options.json:
+        print(json.dumps(document, allow_nan=False))
+    else:
+        print("\n".join(load_lines(found)))
+        if options.out:
+            print(f"\nwritten: {options.out}")
+    balances = document["books"] is None or document["books"]["balances"]
+    return 0 if found.counts and balances else 1
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from simlib.measured import twin_lines
+    from simlib.validate import over_smtp, validate
+
+    scenario = _scenario(options)
+    chosen, left_out = over_smtp(scenario, options.alternative, options.as_of)
+    with _place(options.out) as folder, _phases(options.json) as tell:
+        found = validate(
+            scenario,
+            folder,
+            chosen,
+            time_scale=options.time_scale,
+            tolerance=options.tolerance,
+            seed=options.seed,
+            as_of=options.as_of,
+            progress=tell,
+        )
+        document = found.json()
+        if options.out:
+            from simlib.plot import residuals, save
+
+            (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+            for number, (name, twin) in enumerate(found.twins.items(), 1):
+                twin.load.frame().to_parquet(folder / f"{number:02}" / "attempts.parquet")
+                figure = residuals(twin.residuals(), name, scenario.zero, twin.once, options.tolerance)
+                save(figure, folder / f"{number:02}" / "residuals.png")
+    if options.json:
+        print(json.dumps(document, allow_nan=False))
+    else:
+        print("\n".join(twin_lines(found, left_out)))
+        if options.out:
+            print(f"\nwritten: {options.out}")
+    return 0 if found.agrees else 1
+
+
+@contextlib.contextmanager
+def _phases(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Give something that shows on stderr what is being done and how far it is, if anybody watches."""
+    with _progress("", quiet) as tell:
+
+        def say(what: str, done: int, of: int) -> None:
+            tell(done, of, what)
+
+        yield say
+
+
+def _size(options: argparse.Namespace) -> int:
+    from simlib.advice import advise
+    from simlib.prices import Prices
+    from simlib.sentences import Sentences
+    from simlib.words import Words
+
+    candidates, question = _question(options)
+    prices = Prices.load(options.prices) if options.prices else None
+    with _progress("channels", options.json) as tell:
+        advice = advise(candidates, options.confidence, options.seed, options.as_of, prices, question, tell)
+    if options.card:
+        from simlib.card import page
+
+        options.card.write_text(page(advice, options.lang), encoding="utf-8")
+    if options.json:
+        print(json.dumps(advice.json(), allow_nan=False))
+    else:
+        print("\n".join(Sentences(advice, Words(options.lang)).lines()))
+        if options.card:
+            print(f"\nwritten: {options.card}")
+    return 0 if advice.recommended else 1
+
+
+def _question(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Return the channels in question, from the numbers or the scenario, and what was asked."""
+    from simlib.question import from_scenario, from_team
+    from simlib.scenario import Scenario
+
+    numbers = ("senders", "per_sender", "group_email", "start", "have", "tool")
+    given = [f"--{name.replace('_', '-')}" for name in numbers if getattr(options, name) is not None]
+    if options.scenario is not None:
+        if given:
+            raise ValueError(f"size: a scenario says by itself what {given[0]} says: give one or the other")
+        scenario = Scenario.load(options.scenario)
+        if options.reading:
+            scenario = scenario.replace(readings=dict(options.reading))
+        candidates = from_scenario(scenario, options.deadline)
+        deadline = candidates[0].scenario.deadline
+        return candidates, {"scenario": scenario.name, "deadline": f"{deadline:%H:%M}"}
+    if options.senders is None or options.per_sender is None:
+        raise ValueError("size: needs --senders and --per-sender, or a scenario file (see sendlab size --help)")
+    question: dict[str, Any] = {
+        "senders": options.senders,
+        "per_sender": options.per_sender,
+        "group_email": options.group_email or 0,
+        "start": options.start or "09:00",
+        "deadline": options.deadline or "17:30",
+        "have": options.have,
+        "tool": options.tool or "sales-connect",
+    }
+    if question["deadline"] <= question["start"]:
+        raise ValueError(f"deadline must come after the start at {question['start']}, got {question['deadline']}")
+    return from_team(**question, readings=dict(options.reading)), question
+
+
 def _aligned(table: Any) -> str:
     """Lay a table of text out, numbers to the right."""
     columns = [[str(name), *map(str, table[name])] for name in table.columns]
@@ -200,14 +519,15 @@ def _aligned(table: Any) -> str:
 
 
 @contextlib.contextmanager
-def _progress(unit: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _progress(unit: str, quiet: bool) -> Iterator[Callable[..., None]]:
     """Give something that shows progress on stderr, if anybody watches."""
     from tqdm import tqdm
 
     bar = tqdm(unit=f" {unit}", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
 
-    def tell(done: int, of: int) -> None:
+    def tell(done: int, of: int, what: str = "") -> None:
         bar.total = of
+        bar.set_description(what, refresh=False)
         bar.update(done - bar.n)
 
     with bar:
@@ -285,7 +605,21 @@ def _stale(providers: Sequence[Any], options: argparse.Namespace) -> int:
 
 
 def _lab(options: argparse.Namespace) -> int:
-    if not options.folder.is_dir():
-        raise ValueError(f"DIR: no such folder, got {str(options.folder)!r}")
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", *root, str(options.folder)])
+    from simlib.lab import default_folder, serve, unpack
+
+    folder = options.folder or default_folder()
+    said = sys.stderr if options.json else sys.stdout
+    found = unpack(folder)
+    if found.written:
+        print(f"{len(found.written)} files unpacked into {folder}", file=said)
+    if found.kept:
+        print(f"kept as they are, though others are shipped: {', '.join(found.kept)}", file=said)
+
+    def ready(url: str) -> None:
+        if options.json:
+            print(json.dumps({"url": url, "folder": str(folder.resolve())}), flush=True)
+        else:
+            print(f"The notebooks are at {url}\nCtrl-C ends it.", flush=True)
+
+    serve(folder, [*["--no-browser"] * options.no_browser, *options.passed], ready)
+    return 0

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from simlib import plan
-from simlib.channel import COLUMNS, Attempts, Route, routes
+from simlib.channel import COLUMNS, Attempts, Lane, Route, routes
 from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario
@@ -39,6 +39,9 @@ __all__ = ["LATE_SHARE", "Fakes", "Load", "fakes", "load"]
 LATE: Final = 0.05  # seconds of real time after which an attempt began late (DESIGN §10)
 LATE_SHARE: Final = 0.05
 """The share of late attempts beyond which a run is no result."""
+INBOX: Final = "generic-mx"  # takes the reports of a relay in between
+OF_A_RELAY: Final = ("relay.jsonl", "queue.jsonl", "queue_length.jsonl")
+QUEUES: Final = ("active", "deferred", "incoming", "hold")
 READY_WITHIN: Final = 30.0  # seconds that a process has to get ready
 STAGES: Final = ("connect", "tls", "auth", "mail", "data")
 
@@ -73,6 +76,7 @@ def fakes(
     as_of: dt.date | None = None,
     time_scale: float = 1.0,
     virtual: bool = False,
+    inbox: bool = False,
 ) -> Iterator[Fakes]:
     """Run the fakes of a scenario in a process of their own, on free ports.
 
@@ -90,6 +94,8 @@ def fakes(
         The provider's seconds in a real one.
     virtual : bool
         Whether the clock is moved by hand instead.
+    inbox : bool
+        Whether there is to be one more fake, for reports to the senders (RFC 3464).
 
     Raises
     ------
@@ -98,15 +104,23 @@ def fakes(
     """
     path, ledger, ca = folder / "scenario.json", folder / "server.jsonl", folder / "ca.pem"
     path.write_text(json.dumps(scenario.data, default=str), encoding="utf-8")
-    ledger.unlink(missing_ok=True)
+    for old in folder.glob("server*.jsonl"):
+        old.unlink()
     command = [sys.executable, "-m", "fake_servers", *providers, "--scenario", str(path), "--ledger", str(ledger)]
     command += ["--port", "0", "--control-port", "0", "--ca", str(ca)]
     command += ["--clock", "virtual"] if virtual else ["--time-scale", repr(time_scale)]
     command += ["--as-of", as_of.isoformat()] if as_of else []
-    with _process(command, folder / "fakes.log") as process:
-        lines = [_first_line(process, folder / "fakes.log") for _ in providers]
-        found = [json.loads(line) for line in lines]
-        yield Fakes({one["provider"]: one["port"] for one in found}, found[0]["control"], ca, ledger)
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(_process(command, folder / "fakes.log"))
+        said = [_first_line(process, folder / "fakes.log") for _ in providers]
+        if inbox:
+            command = [sys.executable, "-m", "fake_servers", INBOX, "--port", "0", "--control-port", "0"]
+            command += ["--ledger", str(folder / "server-inbox.jsonl")]
+            reports = stack.enter_context(_process(command, folder / "inbox.log"))
+            said.append(_first_line(reports, folder / "inbox.log"))
+        found = [json.loads(line) for line in said]
+        ports = {one["provider"]: one["port"] for one in reversed(found)}
+        yield Fakes(ports, found[0]["control"], ca, ledger)
 
 
 @contextlib.contextmanager
@@ -161,6 +175,8 @@ class Load:
         Scenario seconds in a real one.
     folder : Path
         Where the plan, the ledgers and Locust's tables are.
+    through : str
+        The relay in between; empty: none. What is accepted then is what the relay took.
     attempts : Attempts
         The record, as the simulation has it.
     rows : list of dict
@@ -173,6 +189,7 @@ class Load:
     seed: int
     time_scale: float
     folder: Path
+    through: str
     attempts: Attempts = field(repr=False)
     rows: list[dict[str, Any]] = field(repr=False)
 
@@ -214,6 +231,51 @@ class Load:
             seconds = [row[stage] for row in self.rows if row[stage] > 0]
             means[stage] = float(np.mean(seconds)) if seconds else 0.0
         return means
+
+    @cached_property
+    def books(self) -> dict[str, Any] | None:
+        """What `reconcile` says of the ledgers; None if no server wrote one."""
+        servers = sorted(self.folder.glob("server*.jsonl"))
+        clients = sorted(self.folder.glob("client*.jsonl"))
+        if not servers or not clients:
+            return None
+        command = [sys.executable, "-m", "loadtests.reconcile", *map(str, clients), "--server", *map(str, servers)]
+        queue = self.folder / "queue.jsonl"
+        command += ["--queue", str(queue)] if queue.exists() else []
+        ran = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+        if ran.returncode not in (0, 1):
+            raise ValueError(f"the ledgers can't be reconciled: {ran.stderr.strip()}")
+        found: dict[str, Any] = json.loads(ran.stdout)
+        return found
+
+    @cached_property
+    def relay(self) -> dict[str, Any] | None:
+        """What became of the mail in the relay: counts, its own delays in seconds, its schedule; None: no relay."""
+        if not self.through:
+            return None
+        rows = [row for row in lines(self.folder / "relay.jsonl") if row["channel"]]
+        by_status: dict[str, int] = defaultdict(int)
+        for row in rows:
+            by_status[row["status"]] += 1
+        last: dict[str, str] = {row["message_id"]: row["status"] for row in rows}
+        deferred = {row["message_id"] for row in rows if row["status"] == "deferred"}
+        delays = np.array([row["delays"] for row in rows if row["status"] == "sent" and row["delays"]]).reshape(-1, 4)
+        samples = list(lines(self.folder / "queue_length.jsonl"))
+        return {
+            "attempts": dict(by_status),
+            "passed_on": sum(status == "sent" for status in last.values()),
+            "throttled": len(deferred),
+            "bounced": sum(status in ("bounced", "expired") for status in last.values()),
+            "in_queue": sum(1 for _ in lines(self.folder / "queue.jsonl")),
+            "longest_queue": max((sum(one[name] for name in QUEUES) for one in samples), default=0),
+            "delays": {
+                name: {f"p{q}": float(np.quantile(delays[:, place], q / 100)) for q in (50, 95)}
+                if len(delays)
+                else None
+                for place, name in enumerate(("before_queue_manager", "in_queue_manager", "connecting", "transmitting"))
+            },
+            "schedule": json.loads((self.folder / "schedule.json").read_text(encoding="utf-8")),
+        }
 
     def frame(self) -> "pd.DataFrame":
         """Return the record as a table (DESIGN §8)."""
@@ -257,6 +319,8 @@ class Load:
             "offered_per_second": _finite(offered),
             "achieved_per_second": _finite(achieved),
             "stages": self.stages(),
+            "books": None if self.books is None else {k: self.books[k] for k in ("balances", "messages")},
+            "relay": self.relay,
         }
 
 
@@ -276,6 +340,7 @@ def load(
     seed: int = 1,
     time_scale: float | None = None,
     target: Target | None = None,
+    through: str = "",
     processes: int = 1,
     as_of: dt.date | None = None,
     progress: Progress | None = None,
@@ -294,6 +359,8 @@ def load(
         Scenario seconds in a real one; the scenario's own by default. With a target it is 1.
     target : Target, optional
         Where to; by default fakes of the alternative's providers, started for this run.
+    through : str
+        ``postfix``: a private Postfix takes the mail and relays it to the fakes. It knows no `heed_quota`.
     processes : int
         How many generators; each takes whole queues.
     as_of : date, optional
@@ -328,14 +395,25 @@ def load(
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("client*.jsonl"), *folder.glob("locust*")):
         old.unlink()
+    if through not in ("", "postfix"):
+        raise ValueError(f"through must be 'postfix', got {through!r}")
+    if through and target is not None:
+        raise ValueError("through takes the mail to fakes of its own: give no target")
+    for old in (*folder.glob("client*.jsonl"), *folder.glob("locust*"), *(folder / name for name in OF_A_RELAY)):
+        old.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
+        control = ca = ""
         if target is None:
-            running = stack.enter_context(fakes(folder, scenario, providers, as_of, scale))
+            running = stack.enter_context(fakes(folder, scenario, providers, as_of, scale, inbox=bool(through)))
             where = {name: ("127.0.0.1", "127.0.0.1", port) for name, port in running.ports.items()}
             control, ca = f"127.0.0.1:{running.control}", str(running.ca)
         else:
             where = dict.fromkeys(providers, (target.name, target.address, target.port))
-            control, ca = "", ""
+            (folder / "server.jsonl").unlink(missing_ok=True)
+        if through:
+            inbox = running.ports.get(INBOX)
+            port = stack.enter_context(_relay(folder, scenario, lanes, where, ca, scale, inbox))
+            where = dict.fromkeys(providers, ("127.0.0.1", "127.0.0.1", port))
         plan.write(
             folder,
             scenario,
@@ -347,9 +425,80 @@ def load(
             time_scale=scale,
             control=control,
             ca=ca,
+            through=bool(through),
         )
+        begun = time.monotonic()
         drive(folder, processes, progress)
-    return read(folder, scenario, alternative, messages, seed, scale, as_of)
+        if through:
+            _until_passed_on(folder, begun + scenario.duration / scale)
+    return read(folder, scenario, alternative, messages, seed, scale, as_of, through)
+
+
+# A relay in between
+
+
+def _relay_file(
+    folder: Path, scenario: Scenario, lanes: Sequence[Lane], where: plan.Where, ca: str, scale: float, inbox: int | None
+) -> Path:
+    """Write down what the relay has to know; the password isn't in it."""
+    channels = []
+    addresses = {tenant.name: tenant.addresses(scenario.day) for tenant in scenario.tenants}
+    nets = list(dict.fromkeys(lane.channel.name for lane in lanes))
+    for lane in lanes:
+        provider, tenants = lane.provider, lane.channel.tenants
+        users = {
+            address: address.lower() if provider.credential == "account" else address.rpartition("@")[2].lower()
+            for tenant in tenants
+            for address in addresses[tenant]
+        }
+        net = nets.index(lane.channel.name) + 1
+        channels.append(
+            {
+                "name": lane.channel.name,
+                "provider": provider.name,
+                "host": where[provider.name][1],
+                "port": where[provider.name][2],
+                "connections": lane.connections,
+                "messages_per_session": lane.messages_per_session,
+                "ips": [f"127.0.{net}.{host}" for host in range(1, lane.channel.ips + 1)],
+                "tls": provider.tls if provider.tls != "optional" else "none",
+                "auth": provider.role == "submission" and bool(provider.auth),
+                "senders": users,
+                "domains": [f"{provider.name}.test"],
+            }
+        )
+        if lane.oauth:
+            raise ValueError(
+                f"{provider.name}: Debian's Postfix can't log in with OAuth; set auth = 'password', or use Exim"
+            )
+    setup = {"channels": channels, "ca": ca, "time_scale": scale, "out": str(folder)}
+    setup["inbox"] = {"host": "127.0.0.1", "port": inbox} if inbox else None
+    path = folder / "relay.json"
+    path.write_text(json.dumps(setup, indent=1), encoding="utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def _relay(folder: Path, *about: Any) -> Iterator[int]:
+    """Run a private Postfix for as long as the block lasts, and yield its port."""
+    path = _relay_file(folder, *about)
+    command = [sys.executable, "-m", "loadtests.relay", str(path)]
+    with _process(command, folder / "relay.log") as process:
+        found = json.loads(_first_line(process, folder / "relay.log"))
+        (folder / "schedule.json").write_text(json.dumps(found), encoding="utf-8")
+        yield int(found["port"])
+        assert process.stdin is not None
+        process.stdin.close()  # it writes down what is left, and ends
+        process.wait(READY_WITHIN)
+
+
+def _until_passed_on(folder: Path, until: float) -> None:
+    """Wait until the relay's queues are empty, or the plan's time is up."""
+    while time.monotonic() < until:
+        last = (folder / "queue_length.jsonl").read_text(encoding="utf-8").splitlines()[-2:]
+        if len(last) == 2 and all(not any(json.loads(line)[name] for name in QUEUES) for line in last):
+            return
+        time.sleep(0.2)
 
 
 def drive(folder: Path, processes: int = 1, progress: Progress | None = None) -> None:
@@ -417,6 +566,7 @@ def read(
     seed: int = 1,
     time_scale: float = 1.0,
     as_of: dt.date | None = None,
+    through: str = "",
 ) -> Load:
     """Put the ledgers of a run together.
 
@@ -425,10 +575,11 @@ def read(
     """
     rows = [row for path in sorted(folder.glob("client*.jsonl")) for row in lines(path)]
     server = list(lines(folder / "server.jsonl")) if (folder / "server.jsonl").exists() else []
-    _add_what_the_server_knows(rows, server)
+    if not through:
+        _add_what_the_server_knows(rows, server)
     ips, found = routes(scenario.lanes(alternative, as_of), messages)
     attempts = _attempts(rows, messages, ips, found, scenario.duration)
-    return Load(scenario, alternative, as_of, seed, time_scale, folder, attempts, rows)
+    return Load(scenario, alternative, as_of, seed, time_scale, folder, through, attempts, rows)
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -488,13 +639,3 @@ def _attempts(
         )
     queues = tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found)
     return Attempts(messages, table, tuple(kinds), queues, tuple(ips))
-
-
-def wait_until(ready: Callable[[], bool], within: float = READY_WITHIN) -> bool:
-    """Wait for something that another process does."""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        if ready():
-            return True
-        time.sleep(0.02)
-    return False

@@ -1,11 +1,12 @@
 """Which pace a limit allows: the batch and wait to type into a tool that can never exceed it."""
 
 import math
+from collections.abc import Sequence
 
 from simlib.provider import Limit
 from simlib.sender import Pace
 
-__all__ = ["most", "safe"]
+__all__ = ["fastest", "most", "safe"]
 
 WAITS = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900, 1800, 3600)
 """The waits that people type, in seconds."""
@@ -86,3 +87,48 @@ def safe(limit: Limit, spread: float = 0.0) -> list[Pace]:
         if batch >= 1 and (not found or batch > found[-1].batch):
             found.append(Pace(batch, float(wait)))
     return found
+
+
+def fastest(limits: Sequence[Limit], transaction: float) -> Pace | None:
+    """Return the fastest pace that can never exceed any of the limits, though a batch takes its time.
+
+    Parameters
+    ----------
+    limits : sequence of Limit
+        Limits on messages per period, all of which hold.
+    transaction : float
+        Seconds that one message of a batch takes at most on average: a batch of n is over after n times as long.
+
+    Returns
+    -------
+    Pace or None
+        Of equally fast ones the largest batch; None if no batch and wait that people type is safe.
+
+    Notes
+    -----
+    A batch that goes out in an instant may be as large as the limit; one that takes time meets its predecessor's
+    end in some stretch of one period, so that it has to be smaller (`most`).
+
+    Examples
+    --------
+    >>> from simlib.provider import Provider
+    >>> minute = Provider.load("office365").limit("messages-per-minute")
+    >>> str(fastest([minute], transaction=1.0)), str(fastest([minute], transaction=0.0))
+    ('5 every 12 s', '30 every 60 s')
+    """
+    found: Pace | None = None
+    for wait in WAITS:
+        batch = 0
+        while (batch + 1) * transaction < wait and all(
+            batch + 1 <= most(limit, wait, (batch + 1) * transaction) for limit in limits
+        ):
+            batch += 1
+            if batch == LARGEST:
+                break
+        if batch and (found is None or batch * found.wait >= found.batch * wait):
+            found = Pace(batch, float(wait))
+    return found
+
+
+LARGEST = 1000
+"""Messages in a batch beyond which it isn't searched: Sales Connect's largest group e-mail."""

@@ -170,7 +170,7 @@ def _lane(lane: Lane, where: tuple[str, str, int], ips: Sequence[str], through: 
         "retry": {"delays": list(lane.retry.delays), "lifetime": _finite(lane.retry.lifetime)},
         "timeout": lane.channel.timeout,
         "sentences": sentences(lane.provider),
-        "heeds": sorted(lane.heeds),
+        "heeds": [] if through else sorted(lane.heeds),
     }
 
 

@@ -29,7 +29,7 @@ from matplotlib.transforms import Bbox, offset_copy
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["comparison", "delay_ecdf", "dependence", "forest", "goodput", "save", "timeline", "timelines"]
+__all__ = ["comparison", "delay_ecdf", "dependence", "forest", "goodput", "residuals", "save", "timeline", "timelines"]
 
 Floats = np.typing.NDArray[np.float64]
 Bools = np.typing.NDArray[np.bool_]
@@ -598,6 +598,57 @@ def _crowding(points: Floats, box: Box, gap: float) -> float:
     dy = np.maximum(np.maximum(box[1] - points[:, 1], points[:, 1] - box[3]), 0.0)
     away = np.hypot(dx, dy)
     return float((away < 0.7 * gap).sum() + 0.005 * np.maximum(1 - away / (6 * gap), 0).sum())
+
+
+def residuals(table: "pd.DataFrame", title: str, zero: dt.datetime, once: float, share: float = 0.01) -> Figure:
+    """Draw by how much later than simulated each message was accepted, over the time at which it was created.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `Twin.residuals` returns: ``created_at`` and ``residual`` in scenario seconds, ``delay`` as simulated.
+    title : str
+        What is to be seen.
+    zero : datetime
+        Second 0.
+    once : float
+        One measured set-up and one measured transaction, in scenario seconds.
+    share : float, optional
+        By what share of itself a delay may differ besides.
+
+    Returns
+    -------
+    Figure
+        With one Axes; the band is what a message of the median delay may differ by.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"created_at": [0.0, 60.0], "residual": [0.1, -0.1], "delay": [0.0, 30.0]})
+    >>> start = dt.datetime(2026, 12, 1, 9, tzinfo=dt.UTC)
+    >>> residuals(table, "They agree", start, once=0.3).axes[0].get_ylabel()
+    'accepted later than simulated (s)'
+    """
+    figure = _Figure(figsize=(WIDTH, 3.4), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes)
+    if not len(table):
+        _say(axes, "no message was accepted in both")
+        return _settled(figure)
+    created = table["created_at"].to_numpy(dtype=float)
+    moments = [zero + dt.timedelta(seconds=second) for second in created.tolist()]
+    order = np.argsort(created, kind="stable")
+    allowed = (once + share * table["delay"].to_numpy(dtype=float))[order]
+    days = _day(moments)
+    axes.fill_between(days[order], -allowed, allowed, step="mid", color=PALE, alpha=0.3, linewidth=0)
+    axes.axhline(0, color=PALE, linewidth=0.8)
+    axes.plot(days, table["residual"].to_numpy(dtype=float), ".", markersize=3, color=BLUE, alpha=0.6)
+    within = float((np.abs(table["residual"].to_numpy(dtype=float)[order]) <= allowed).mean())
+    axes.set_ylabel("accepted later than simulated (s)", fontsize=NORMAL, color=INK)
+    note = f"; grey: what a quantile may differ by ({_percent(within)} of {len(table):,} messages lie within)"
+    _clock_axis(axes, (min(moments), max(moments) + MINUTE), note)
+    return _settled(figure)
 
 
 # How sure that is

@@ -583,20 +583,18 @@ class Receiver:
     # Admission
 
     def _refusal(self, session: Session, stage: Stage, now: float, header_from: str = "") -> Reply | None:
-        """Return what a stage refuses, or at EOD accepts late; None if all is well."""
-        if self.blocked and session.ip in self.blocked and self._blocklisted.stage == stage:
-            return self._blocklisted
-        if self._send_as_at == stage and not self._may_send_as(session, header_from or session.mail_from):
-            self._count_attempt(session, stage, now)
-            return self._says("send-as", stage)
-        return self._admit(session, stage, now) if self._busy[stage] else None
-
-    def _admit(self, session: Session, stage: Stage, now: float) -> Reply | None:
         """Apply the admission rule: None if there is room now, else a refusal, or an acceptance that comes late.
 
         Limits of one stage are checked together, then taken together; refusals come before holds, and of several
         holds the longest counts. What is held takes its place when it is let through.
         """
+        if self.blocked and session.ip in self.blocked and self._blocklisted.stage == stage:
+            return self._blocklisted
+        if self._send_as_at == stage and not self._may_send_as(session, header_from or session.mail_from):
+            self._count_attempt(session, stage, now)
+            return self._says("send-as", stage)
+        if not self._busy[stage]:
+            return None
         refused: Rule | None = None
         holder: Rule | None = None
         held = 0.0

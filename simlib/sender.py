@@ -195,20 +195,17 @@ class Queue:
         self._ready: deque[Due] = deque()
         self._backlogs: dict[Hashable, _Backlog] = {}
         self._openings: list[tuple[float, int, Hashable]] = []
+        self._joins_at = due_at[0] if len(due_at) else math.inf  # when anything is due to join next
         self._paused_until = -math.inf
 
     def next(self, now: float) -> Due | None:
         """Return the message that may start now, None if there is none; the caller starts it at once."""
         if now < self._paused_until:
             return None
-        if self.pace is None and not self._ready and not self._retries:
-            place = self._arrived
-            if place == len(self._due_at) or self._due_at[place] > now:
-                return None
-            self._arrived = place + 1
-            due_at = self._due_at[place]
-            return Due(self._messages[place], 0, due_at, due_at)
-        self._join(now)
+        if self._joins_at <= now:
+            if self.pace is None and not self._ready and not self._retries:
+                return self._take_next()
+            self._join(now)
         if not self._ready:
             return None
         due = self._ready.popleft()
@@ -218,14 +215,7 @@ class Queue:
 
     def ready_at(self) -> float:
         """Return the earliest moment at which `next` may have a message, in seconds; inf if nothing waits."""
-        if self._ready:
-            return self._paused_until
-        at = self._arrives_at()
-        if self._retries:
-            at = min(at, self._retries[0][0])
-        if self._openings:
-            at = min(at, self._openings[0][0])
-        return max(at, self._paused_until)
+        return self._paused_until if self._ready else max(self._joins_at, self._paused_until)
 
     def settle(self, due: Due, code: int, limit: str, created_at: float, now: float) -> bool:
         """Take note of how an attempt ended; True if that decided the message, else it is retried.
@@ -250,6 +240,7 @@ class Queue:
         self._order += 1
         # after a quota's refusal the message itself comes first again, before what joined while it waited
         heappush(self._retries, (again_at, self._order, due.message, due.retry + 1, quota))
+        self._joins_at = min(self._joins_at, again_at)
         if quota:
             self._paused_until = max(self._paused_until, again_at)
         return False
@@ -258,45 +249,54 @@ class Queue:
         """Whether a session that carried so many messages has to end. It ends, too, when `next` has nothing."""
         return self.messages_per_session is not None and messages >= self.messages_per_session
 
-    def _arrives_at(self) -> float:
-        """When the next message is due that hasn't joined yet; inf if there is none."""
-        return self._due_at[self._arrived] if self._arrived < len(self._due_at) else math.inf
+    def _take_next(self) -> Due:
+        """Return the next arrival, which nothing stands before."""
+        place, arrivals = self._arrived, self._due_at
+        due_at = arrivals[place]
+        self._arrived = place = place + 1
+        self._joins_at = arrivals[place] if place < len(arrivals) else math.inf
+        return Due(self._messages[place - 1], 0, due_at, due_at)
 
     def _join(self, now: float) -> None:
         """Let what is due by now join: the line itself, or where there is a pace, its sender's backlog."""
-        retries = self._retries
+        arrivals, retries, openings, pace = self._due_at, self._retries, self._openings, self.pace
+        place, count = self._arrived, len(arrivals)
+        arrival_at = arrivals[place] if place < count else math.inf
+        retry_at = retries[0][0] if retries else math.inf
         touched: dict[Hashable, _Backlog] = {}
         first: list[Due] = []
-        while True:
-            arrival_at = self._arrives_at()
-            retry_at = retries[0][0] if retries else math.inf
-            if min(arrival_at, retry_at) > now:
-                break
+        while arrival_at <= now or retry_at <= now:
             retry = 0
             if retry_at <= arrival_at:
                 due_at, _, message, retry, quota = heappop(retries)
+                retry_at = retries[0][0] if retries else math.inf
                 if quota:
                     first.append(Due(message, retry, due_at, due_at))
-                    if self.pace is not None:
+                    if pace is not None:
                         self._lead(message)
                     continue
             else:
-                due_at, message = arrival_at, self._messages[self._arrived]
-                self._arrived += 1
-            if self.pace is None:
+                due_at, message = arrival_at, self._messages[place]
+                place += 1
+                arrival_at = arrivals[place] if place < count else math.inf
+            if pace is None:
                 self._ready.append(Due(message, retry, due_at, due_at))
                 continue
             sender = self._senders.get(message)
-            backlog = self._backlogs.setdefault(sender, _Backlog())
+            backlog = self._backlogs.get(sender)
+            if backlog is None:
+                backlog = self._backlogs[sender] = _Backlog()
             backlog.waiting.append((message, retry, due_at))
             touched[sender] = backlog
+        self._arrived = place
         self._ready.extendleft(reversed(first))
-        while self._openings and self._openings[0][0] <= now:
-            sender = heappop(self._openings)[2]
+        while openings and openings[0][0] <= now:
+            sender = heappop(openings)[2]
             touched[sender] = self._backlogs[sender]
             touched[sender].announced = False
         for sender, backlog in touched.items():
             self._release(sender, backlog, now)
+        self._joins_at = min(arrival_at, retry_at, openings[0][0] if openings else math.inf)
 
     def _release(self, sender: Hashable, backlog: _Backlog, now: float) -> None:
         """Begin a sender's next batch, if its wait is over."""
@@ -337,6 +337,7 @@ class Queue:
             backlog.announced = True
             self._order += 1
             heappush(self._openings, (backlog.opens_at, self._order, sender))
+            self._joins_at = min(self._joins_at, backlog.opens_at)
 
 
 class Ips:

@@ -20,7 +20,8 @@ class Habit(Fact):
     """What a tool does on the channels to some providers.
 
     `providers` empty: all those that no other habit of the tool names. `retry` is ``"none"`` or the delays between
-    attempts, in seconds; the last one repeats until `queue_lifetime`.
+    attempts, in seconds; the last one repeats until `queue_lifetime`. `typed_into` is the setting in which a customer
+    chooses the pace, empty where none can be chosen; `failed_into` where mail that failed is found again.
     """
 
     id: str
@@ -29,6 +30,8 @@ class Habit(Fact):
     connections: int | None = Field(default=None, ge=1)
     retry: Literal["none"] | tuple[Seconds, ...] | None = None
     queue_lifetime: Seconds | None = None
+    typed_into: str = ""
+    failed_into: str = ""
 
     @property
     def schedule(self) -> Retry | None:

@@ -75,11 +75,14 @@ class SlidingWindow:
 
     def take(self, amount: float, at: float) -> None:
         """Count `amount` at the moment `at`."""
-        place = len(self.times)
-        if self.times and at < self.times[-1]:
-            place = bisect_right(self.times, at)
-        self.times.insert(place, at)
-        self.sizes.insert(place, amount)
+        times = self.times
+        if not times or times[-1] <= at:
+            times.append(at)
+            self.sizes.append(amount)
+        else:
+            place = bisect_right(times, at)
+            times.insert(place, at)
+            self.sizes.insert(place, amount)
         self.used += amount
 
     def give_back(self, amount: float, at: float) -> None:

@@ -1,7 +1,8 @@
 """A Postfix of one's own: its smtpd on loopback, everything else in a temporary directory, gone afterwards.
 
 It needs root, since Postfix drops its privileges itself, and Debian's `postfix`; of the system's own Postfix nothing is
-read but its programs. Mail is taken and lies in a queue that nobody runs until the directory goes.
+read but its programs. Mail is taken and lies in a queue that nobody runs until the directory goes, unless the services
+are there that pass it on.
 """
 
 import os
@@ -12,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -62,6 +63,25 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
+PASSING_ON: Final = """\
+qmgr unix n - n 300 1 qmgr
+smtp unix - - n - - smtp
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+error unix - - n - - error
+retry unix - - n - - error
+scache unix - - n - 1 scache
+"""
+"""What it takes to pass mail on, and to report to its sender what could not be."""
+
+OWNED: Final = (
+    *("incoming", "active", "deferred", "bounce", "defer", "corrupt", "hold", "flush", "trace", "saved"),
+    *("private", "public"),
+)
+"""What the user postfix has in the queue directory."""
+
+
 def missing() -> str:
     """Say why there can be no Postfix here; empty if there can."""
     if not (DAEMONS / "master").exists():
@@ -70,22 +90,28 @@ def missing() -> str:
 
 
 @contextmanager
-def postfix(settings: Mapping[str, str], passwords: Mapping[str, str]) -> Iterator[int]:
-    """Run Postfix with further lines of main.cf and users that may log in, and yield its port."""
+def postfix(
+    settings: Mapping[str, str], passwords: Mapping[str, str], services: str = "", nameserver: str = ""
+) -> Iterator[int]:
+    """Run Postfix with further lines of main.cf and master.cf and users that may log in, and yield its port.
+
+    With a nameserver it runs where /etc/resolv.conf names that one and no other, which nobody else sees.
+    """
     home = Path(tempfile.mkdtemp(prefix="postfix-"))
     try:
         home.chmod(0o755)  # it is the user postfix who enters
-        for name in ("etc", "data", "spool", "spool/pid", "spool/incoming", "spool/private", "spool/public"):
+        for name in ("etc", "spool", "spool/pid", "data", *(f"spool/{one}" for one in OWNED)):
             (home / name).mkdir()
-        for name in ("data", "spool/incoming", "spool/private", "spool/public"):
+        for name in ("data", *(f"spool/{one}" for one in OWNED)):
             shutil.chown(home / name, "postfix")
         port = free_port()
         main = {**MAIN, "queue_directory": f"{home}/spool", "data_directory": f"{home}/data", **settings}
         (home / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-        (home / "etc/master.cf").write_text(MASTER.format(port=port))
+        (home / "etc/master.cf").write_text(MASTER.format(port=port) + services)
+        (home / "etc/resolv.conf").write_text(f"nameserver {nameserver}\n")
         certificate = trustme.CA().issue_cert(HOST).private_key_and_cert_chain_pem
         certificate.write_to_path(str(home / "etc/certificate.pem"))
-        with authority(home / "spool/auth", passwords), master(home):
+        with authority(home / "spool/auth", passwords), master(home, ELSEWHERE if nameserver else ()):
             wait_until_listening(port, home)
             yield port
     finally:
@@ -93,11 +119,11 @@ def postfix(settings: Mapping[str, str], passwords: Mapping[str, str]) -> Iterat
 
 
 @contextmanager
-def master(home: Path) -> "Iterator[None]":
+def master(home: Path, within: Sequence[str] = ()) -> "Iterator[None]":
     """Start Postfix's master, and end it with all that it has started, also if the tests are killed."""
     with (home / "output").open("wb") as output:
         guard = subprocess.Popen(
-            ["sh", "-c", GUARD, str(home), str(DAEMONS / "master"), "-c", f"{home}/etc", "-s"],
+            ["sh", "-c", GUARD, str(home), *within, str(DAEMONS / "master"), "-c", f"{home}/etc", "-s"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -110,6 +136,12 @@ def master(home: Path) -> "Iterator[None]":
 
 GUARD: Final = 'setsid "$@" & read -r _; kill -KILL -$! $!; wait; rm -rf "$0"'
 """Its input ends when we close it or are gone ourselves: then Postfix goes, and the directory after it."""
+
+
+ELSEWHERE: Final = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount --bind "$MAIL_CONFIG/resolv.conf" /etc/resolv.conf && exec "$0" "$@"',
+)
 
 
 def free_port() -> int:

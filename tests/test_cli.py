@@ -184,7 +184,7 @@ def test_python_m_simlib_is_sendlab(hour: Path) -> None:
         (["providers", "office365", "gmail"], "gmail"),
         (["providers", "../../secret"], "unknown provider '../../secret'"),
         (["providers", "--as-of", "soon"], "--as-of: must be a date like 2026-12-01, got 'soon'"),
-        (["lab", "{folder}/nowhere"], "no such folder, got '{folder}/nowhere'"),
+        (["lab", "{hour}"], "DIR: must be a folder, got '{hour}'"),
         # flags of other commands, and of none
         (["compare", "{hour}", "--alternative", "Office 365"], "--alternative"),
         (["compare", "{hour}", "--time-scale", "60"], "--time-scale"),
@@ -194,7 +194,7 @@ def test_python_m_simlib_is_sendlab(hour: Path) -> None:
         (["providers", "--seed", "1"], "--seed"),
         (["--json", "compare", "{hour}"], "--json"),
         # commands of the contract, built or not
-        *(([command, "--no-such-flag"], command) for command in ("load", "reconcile", "validate", "size", "audit")),
+        *(([command, "--no-such-flag"], command) for command in ("load", "validate", "size", "audit")),
         *(([command, "--no-such-flag"], command) for command in ("import", "learn")),
     ],
 )

@@ -124,7 +124,72 @@ async def test_a_revoked_account_gets_no_token_and_its_old_ones_fail() -> None:
         assert refused.json["error"] == "invalid_grant"
 
 
+@conversation
+async def test_a_grant_that_is_given_again_brings_new_tokens_and_the_old_ones_still_fail() -> None:
+    async with controlled("office365") as one:
+        form = {"grant_type": "refresh_token", "refresh_token": REP}
+        old = (await one.ask("POST", "/token", **form)).json["access_token"]
+        await one.ask("POST", f"/accounts/{quote(REP)}/revoke")
+        assert (await one.ask("POST", f"/accounts/{quote(REP)}/restore")).status == 200
+        new = (await one.ask("POST", "/token", **form)).json["access_token"]
+        assert [await token_login(one.server, token) for token in (old, new)] == [535, 235]
+
+
 # Accounts
+
+
+@conversation
+async def test_smtp_auth_is_switched_off_and_on_for_one_account() -> None:
+    async with controlled("office365") as one:
+        codes = []
+        for what in ("disable", "enable"):
+            answer = await one.ask("POST", f"/accounts/{quote(REP)}/{what}")
+            assert answer.json == {"user": REP, "providers": ["office365"]}
+            client = await one.server.connect()
+            await client.hello(tls=True)
+            await client.ask(f"AUTH LOGIN {encoded(REP)}")
+            codes.append(str(await client.ask(encoded("password")))[:9])
+        assert codes == ["535 5.7.1", "235 2.7.0"]
+        assert await password_login(one.server, "wrong") == 535
+
+
+@conversation
+async def test_an_ip_is_blocked_and_let_in_again_and_nobody_else_notices() -> None:
+    async with controlled("microsoft-mx") as one:
+        seen = []
+        for blocked in (1, 0):
+            answer = await one.ask("POST", "/blocked", ip="127.0.1.7", blocked=blocked, provider="microsoft-mx")
+            assert answer.json == {"ip": "127.0.1.7", "blocked": bool(blocked), "providers": ["microsoft-mx"]}
+            for ip in ("127.0.1.7", "127.0.0.1"):
+                client = await one.server.connect(ip)
+                await client.hello()
+                seen.append((await client.message(REP)).code)
+        assert seen == [550, 250, 250, 250]
+        await one.ask("POST", "/blocked", ip="127.0.1.7", blocked=1)
+        await one.ask("POST", "/reset")
+        client = await one.server.connect("127.0.1.7")
+        await client.hello()
+        assert (await client.message(REP)).code == 250
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        ({"blocked": "1"}, "ip must be an IP address, got ''"),
+        ({"ip": "127.1", "blocked": "1"}, "ip must be an IP address, got '127.1'"),
+        ({"ip": "127.0.0.1"}, "blocked must be 1 or 0, got ''"),
+        ({"ip": "127.0.0.1", "blocked": "yes"}, "blocked must be 1 or 0, got 'yes'"),
+        (
+            {"ip": "127.0.0.1", "blocked": "1", "provider": "gmail"},
+            "provider must be one that is served (office365), got 'gmail'",
+        ),
+    ],
+)
+@conversation
+async def test_a_block_that_can_not_be_says_why(form: dict[str, str], error: str) -> None:
+    async with controlled("office365") as one:
+        refused = await one.ask("POST", "/blocked", **form)
+        assert (refused.status, refused.json) == (400, {"error": error})
 
 
 @conversation
@@ -142,6 +207,10 @@ async def test_a_password_is_changed() -> None:
         ("GET", f"/accounts/{REP}/password", 405),
         ("POST", "/accounts/me@example.jp/revoke", 404),
         ("POST", f"/accounts/{REP}/delete", 404),
+        ("GET", f"/accounts/{REP}/disable", 405),
+        ("POST", "/accounts/me@example.jp/enable", 404),
+        ("POST", f"/accounts/{REP}/restore?provider=gmail", 400),
+        ("GET", "/blocked", 405),
         ("GET", "/nothing", 404),
         ("GET", "/reset", 405),
     ],

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "facts": (),
     "theory": (),
     "plot": (),
+    "lab": (),
     "provider": ("facts",),
     "windows": ("provider",),
     "receiver": ("provider", "windows"),
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "experiment": ("channel", "estimate", "record", "scenario", "summary", "windows", "workload"),
     "sizing": ("experiment", "scenario", "summary"),
     "report": ("estimate", "experiment", "plot", "sizing"),
-    "cli": ("experiment", "plot", "provider", "report", "scenario", "sizing"),
+    "cli": ("experiment", "lab", "plot", "provider", "report", "scenario", "sizing"),
     "__main__": ("cli",),
     "__init__": (),
 }

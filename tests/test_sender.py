@@ -240,6 +240,20 @@ def test_a_retry_joins_the_line_when_it_is_due() -> None:
     assert [found.message for found in order if found] == [1, 2, 0, 3, 4]
 
 
+@pytest.mark.parametrize("pace", [None, Pace(batch=1, wait=1)])
+def test_each_of_several_retries_joins_when_it_is_due(pace: Pace | None) -> None:
+    queue = Queue([0, 5], [7, 8], retry=Retry((10,)), pace=pace)
+    for now in (0.0, 5.0):
+        due = queue.next(now)
+        assert due is not None
+        queue.settle(due, 451, "", created_at=now, now=now)
+    for now, message in ((10.0, 7), (15.0, 8)):
+        assert queue.ready_at() == now
+        assert queue.next(now) == Due(message, 1, now, now)
+        assert queue.next(now) is None
+    assert queue.ready_at() == math.inf
+
+
 # A quota that the channel knows
 
 

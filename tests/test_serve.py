@@ -272,7 +272,7 @@ def test_sparkpost_s_own_user() -> None:
         (["office365", "--port", "70000"], "--port: must be a number from 0 to 65535, got '70000'"),
         (["office365", "--host", "192.0.2.1", "--port", "0"], "can't listen on 192.0.2.1"),
         (["office365", "--host", "no.such.invalid", "--port", "0"], "can't listen on no.such.invalid"),
-        (["office365", "--dns-port", "53"], "--dns-port is not built yet"),
+        (["office365", "--dns-port", "x"], "--dns-port: must be a number from 0 to 65535, got 'x'"),
         (["office365", "--faults", "x"], "--faults is not built yet"),
         (["office365", "--time-scale", "0"], "--time-scale: must be a number above 0, got '0'"),
         (["office365", "--clock", "virtual", "--time-scale", "60"], "a virtual one is moved, got 60"),

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fake_servers.clock import VirtualClock, WallClock
-from fake_servers.server import ERRORS, OVERSHOOT, READ
-from simlib.provider import Provider, Sentence
+from fake_servers.server import ERRORS, OVERSHOOT, READ, REPORT
+from simlib.provider import Provider, Sentence, names
 from simlib.receiver import Account
 
 REP = "rep01@us.example"
@@ -608,6 +608,74 @@ async def test_a_second_data_needs_a_second_mail() -> None:
         await client.hello()
         assert (await client.message("a@us.example")).code == 250
         assert str(await client.ask("DATA")) == "503 5.5.1 Error: need RCPT command"
+
+
+# Reports
+
+
+def report_of(kept: int) -> bytes:
+    """A report whose human part has so many bytes, dots at line ends and all."""
+    return (
+        b"From: MAILER-DAEMON@relay.example\r\nMessage-ID: <1@relay.example>\r\n"
+        b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n"
+        b"--b\r\nContent-Type: text/plain\r\n\r\n" + (b"..\r\n" * kept)[-kept:] + b"\r\n"
+        b"--b\r\nContent-Type: message/delivery-status\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+        b"Reporting-MTA: dns; relay.example\r\n\r\n"
+        b"Final-Recipient: rfc822; to@them=\r\n..example\r\nAction: failed\r\nStatus: 5.2.2\r\n"
+        b"Diagnostic-Code: smtp; 550 5.2.2 Full\r\n"
+        b"--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <us-7@sendlab.example>\r\n\r\nhello\r\n--b--\r\n.\r\n"
+    )
+
+
+READ_AS = {
+    "message_id": "us-7",
+    "recipients": [
+        {"recipient": "to@them.example", "action": "failed", "status": "5.2.2", "diagnostic": "550 5.2.2 Full"}
+    ],
+}
+DELIVERY = [name for name in names() if Provider.load(name).role == "delivery"]
+
+
+@pytest.mark.parametrize("provider", DELIVERY)
+@conversation
+async def test_a_report_from_the_null_sender_is_taken_and_read(provider: str) -> None:
+    async with running(provider) as server:
+        client = await server.connect()
+        await client.hello()
+        assert (await client.envelope("", "rep01@us.example")).code == 354
+        assert (await client.ask(report_of(100))).code == 250
+        (entry,) = server.entries
+        assert (entry["mail_from"], entry["message_id"]) == ("", "<1@relay.example>")
+        assert entry["report"] == READ_AS
+
+
+@pytest.mark.parametrize(
+    ("mail_from", "text", "found"),
+    [
+        ("", report_of(READ + 10), READ_AS),
+        ("", report_of(REPORT - 1500), READ_AS),
+        ("", report_of(REPORT), None),
+        ("rep01@us.example", report_of(100), None),
+        ("", b"Subject: away\r\n\r\nI am out.\r\n.\r\n", None),
+        ("", b"\r\nContent-Type: multipart/report; boundary=b\r\n\r\n" + report_of(9), None),  # no headers
+        ("", b".\r\n", None),
+    ],
+)
+@conversation
+async def test_only_a_report_is_read_and_every_message_counts_its_bytes(
+    mail_from: str, text: bytes, found: object
+) -> None:
+    async with running("generic-mx") as server:
+        client = await server.connect()
+        await client.hello()
+        await client.envelope(mail_from)
+        assert (await client.ask(text)).code == 250
+        assert (await client.message("next@us.example")).code == 250
+        entry, after = server.entries
+        assert entry.get("report") == found
+        assert ("report" in entry) == (found is not None)
+        assert entry["bytes"] == len(text.replace(b"\r\n..", b"\r\n.")) - len(".\r\n")
+        assert after["bytes"] == len("Subject: hello\r\n\r\nhello\r\n")
 
 
 # Bad input

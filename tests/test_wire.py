@@ -1,5 +1,8 @@
 """What stands on the wire is read as the RFCs have it, and nothing in it raises."""
 
+import time
+from base64 import b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +51,7 @@ def test_nothing_raises(text: str) -> None:
     wire.plain(text)
     wire.bearer(text)
     wire.author(f"From: {text}\r\n".encode())
-    wire.message_id(f"Message-ID: {text}\r\n".encode())
+    wire.message_id(f"Message-ID: {text}\r\nX-Sendlab-ID: {text}\r\n".encode())
     Anybody().get(text)
 
 
@@ -93,10 +96,128 @@ def test_authors(head: bytes, address: str) -> None:
         (b"MESSAGE-ID:\r\n <us-1@sendlab.example>\r\n", "us-1"),
         (b"Message-Id: <1@sendlab.example.com>\r\n", "<1@sendlab.example.com>"),
         (b"References: <us-1@sendlab.example>\r\n", ""),
+        (b"X-Sendlab-ID: us-1\r\n", "us-1"),
+        (b"x-sendlab-id:us-1 \r\nMessage-ID: <1@relay.example>\r\n", "us-1"),
+        (b"Message-ID: <1@relay.example>\r\nX-SENDLAB-ID:\r\n us-1\r\nTo: x\r\n", "us-1"),
+        (b"X-Sendlab-ID: us-2\r\nMessage-ID: <us-1@sendlab.example>\r\n", "us-1"),
+        (b"Message-ID: <1@relay.example>\r\nX-Sendlab-ID:\r\n", "<1@relay.example>"),
+        (b"Message-ID: <1@relay.example>\r\nX-Sendlab-ID:\r\nTo: x\r\n", "<1@relay.example>"),
+        (b"Message-ID: <1@relay.example>\r\nX-Not-X-Sendlab-ID: us-1\r\n", "<1@relay.example>"),
     ],
 )
 def test_message_ids(head: bytes, found: str) -> None:
     assert wire.message_id(head) == found
+
+
+# Reports
+
+STATUS = """\
+Reporting-MTA: dns; relay.example
+Arrival-Date: Tue, 24 Nov 2026 08:00:00 +0000 (UTC)
+
+Original-Recipient: rfc822;to@them.example
+Final-Recipient: rfc822; to@them.example
+Action: failed
+Status: 5.2.2
+Remote-MTA: dns; mx.them.example
+Diagnostic-Code: smtp; 452-4.2.2 Over quota.
+    452 4.2.2 Go; away.
+
+Final-Recipient: RFC822; two@them.example
+Action: Delayed
+Status: 4.4.1 (no connection)
+"""
+OURS = "Received: by relay.example\nMessage-ID: <us-7@sendlab.example>\nSubject: hello\n"
+RECIPIENTS = [
+    {
+        "recipient": "to@them.example",
+        "action": "failed",
+        "status": "5.2.2",
+        "diagnostic": "452-4.2.2 Over quota. 452 4.2.2 Go; away.",
+    },
+    {"recipient": "two@them.example", "action": "delayed", "status": "4.4.1", "diagnostic": ""},
+]
+
+
+def part(kind: str, text: str, more: str = "") -> str:
+    return f"--b/1=\nContent-Type: {kind}\n{more}\n{text}\n"
+
+
+def dsn(
+    *parts: str, head: str = 'multipart/report; report-type=delivery-status;\n boundary="b/1="', end: str = ""
+) -> bytes:
+    text = f"From: MAILER-DAEMON\nContent-Type: {head}\n\nThis is MIME.\n\n{''.join(parts)}{end}"
+    return text.replace("\n", "\r\n").encode()
+
+
+NOTE = part("text/plain", "I'm sorry to have to inform you")
+WHOLE = part("message/rfc822", f"{OURS}\nMessage-ID: <no@body.example>\n")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        dsn(NOTE, part("message/delivery-status", STATUS), WHOLE, end="--b/1=--\n"),
+        dsn(NOTE, part("message/delivery-status", STATUS), part("text/rfc822-headers", OURS), end="--b/1=--\n\nbye\n"),
+        dsn(part("message/delivery-status", STATUS), WHOLE, part("message/rfc822", "Message-ID: <2@relay.example>\n")),
+        dsn(part("Message/Delivery-Status; x=1", STATUS), WHOLE),  # its end is missing
+        dsn(NOTE, part("message/global-delivery-status", STATUS), part("message/global", f"{OURS}\nhello\n")),
+        dsn(part("message/delivery-status", STATUS), WHOLE, head="Multipart/Report; boundary=b/1="),
+        dsn(
+            part("message/delivery-status", b64encode(STATUS.encode()).decode(), "Content-Transfer-Encoding: base64\n"),
+            part("text/rfc822-headers", OURS.replace("<", "=3C"), "Content-Transfer-Encoding: quoted-printable\n"),
+        ),
+    ],
+)
+def test_a_report_names_the_message_and_what_became_of_each_recipient(message: bytes) -> None:
+    assert wire.report(message) == {"message_id": "us-7", "recipients": RECIPIENTS}
+
+
+def test_a_report_may_know_the_message_by_our_own_header_or_not_at_all() -> None:
+    status = part("message/delivery-status", STATUS)
+    own = OURS.replace("us-7@sendlab.example", "7@relay.example") + "X-Sendlab-ID: us-8\n"
+    about = [wire.report(dsn(NOTE, status, *more)) for more in ((part("text/rfc822-headers", own),), ())]
+    assert about == [{"message_id": id_, "recipients": RECIPIENTS} for id_ in ("us-8", "")]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"Subject: sorry\r\n\r\nIt bounced.\r\n",
+        dsn(NOTE, WHOLE),
+        dsn(part("message/delivery-status", "Reporting-MTA: dns; relay.example\n"), WHOLE),
+        dsn(part("message/delivery-status", STATUS), WHOLE, head="multipart/mixed; boundary=b/1="),
+        dsn(part("message/delivery-status", STATUS), WHOLE, head="multipart/report"),
+        dsn(part("message/delivery-status", STATUS), WHOLE, head="multipart/report; boundary=other"),
+        dsn(part("message/disposition-notification", "Final-Recipient: rfc822; to@them.example\n"), WHOLE),
+        dsn(part("message/delivery-status", "!!", "Content-Transfer-Encoding: base64\n"), WHOLE),
+    ],
+)
+def test_what_is_no_report(message: bytes) -> None:
+    assert wire.report(message) is None
+
+
+@given(st.binary(max_size=200), st.integers(0, 900), st.integers(0, 900))
+def test_a_damaged_report_never_raises(junk: bytes, start: int, end: int) -> None:
+    message = dsn(NOTE, part("message/delivery-status", STATUS), WHOLE, end="--b/1=--\n")
+    found = wire.report(message[:start] + junk + message[end:])
+    assert found is None or found["recipients"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        b"--b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" * 5_000,
+        b"--b\r\n" * 50_000,
+        b"--b\r\nContent-Type: message/delivery-status\r\n\r\n" + b"\r\n \t" * 60_000,
+        b"--b\r\nContent-Type: message/delivery-status\r\n\r\n" + b"Action: x\r\n\r\n" * 18_000,
+    ],
+)
+def test_a_report_of_the_worst_kind_takes_no_time(parts: bytes) -> None:
+    before = time.process_time()
+    wire.report(b"Content-Type: multipart/report; boundary=b\r\n\r\n" + parts)
+    assert time.process_time() - before < 5  # what is not linear takes minutes
 
 
 @pytest.mark.parametrize(

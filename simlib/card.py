@@ -1,0 +1,406 @@
+"""The card: an advice as one HTML page that needs no network, with a computed grid that answers other numbers, too."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from simlib.advice import Advice, Answer
+from simlib.provider import Limit, Provider
+from simlib.question import Candidate, from_team
+from simlib.sentences import Sentences
+from simlib.words import Words
+
+__all__ = ["grid", "page"]
+
+SENDERS = (0.2, 0.4, 1, 2, 4)
+VOLUMES = (0.25, 0.5, 1, 2, 4)
+"""How the people and the messages each in the grid stand to those asked for."""
+MOST_MESSAGES = 20_000
+"""Messages a day beyond which a place of the grid stays empty."""
+SPOKEN = (
+    *("never", "next_day", "later_day", "refused_some"),
+    *("try_yes", "try_no", "try_bad_time", "try_bad_number", "try_over"),
+)
+"""The words that the page itself speaks."""
+WIDE, BAR, ROW = 480.0, 16.0, 46.0
+"""Units of a plot: how wide it is, how high a bar and a row are."""
+GOOD, LATE, LOST = "#0072B2", "#E69F00", "#1d2433"
+Progress = Callable[[int, int], None]
+
+
+def page(advice: Advice, language: str, progress: Progress | None = None) -> str:
+    """Return the card of an advice.
+
+    Parameters
+    ----------
+    advice : Advice
+        What was found.
+    language : str
+        ``en`` or ``ja``.
+    progress : callable, optional
+        Told how many places of the grid are computed, of how many.
+
+    Returns
+    -------
+    str
+        An HTML document that loads nothing.
+    """
+    words = Words(language)
+    said = Sentences(advice, words)
+    verdict, *rest = said.answer()
+    best = advice.recommended
+    if best is not None and best.setting is not None:
+        rest = [one for one in rest if one not in said.setting(best)]
+    found = grid(advice, said, progress) if "senders" in advice.question else None
+    spoken = {key: words.table[key] for key in SPOKEN}
+    plain = {key: escape(text) for key, text in words.table.items() if "{" not in text}
+    template = Template((files("simlib") / "card.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        {
+            **plain,
+            "lang": language,
+            "title": plain["card_title"],
+            "question": escape(said.question()),
+            "verdict": escape(verdict),
+            "verdict_class": "no" if best is None else "yes",
+            "answer": "\n".join(f"<p>{escape(one)}</p>" for one in rest),
+            "setting": _setting(best, said),
+            "try": "" if found is None else _try(advice, said, found),
+            "table": _table(advice, said),
+            "plots": _when(advice, said) + _what(advice, said),
+            "details": "".join(_details(answer, said) for answer in advice.answers),
+            "notes": "".join(f"<li>{escape(one)}</li>" for one in said.notes()),
+            "sources": _sources(advice, words),
+            "it": _it(advice, said),
+            "assumptions": escape(said.assumptions()),
+            "made_by": escape(words.say("made_by", seed=advice.seed)),
+            "data": _in_script({**(found or {}), "words": spoken}),
+        }
+    )
+
+
+def grid(advice: Advice, said: Sentences, progress: Progress | None = None) -> dict[str, Any]:
+    """Simulate a day for other numbers of people and messages, on each channel with the setting typed in.
+
+    Returns
+    -------
+    dict
+        ``senders`` and ``volumes``, ascending; for each of ``channels`` its ``rank``, 0 for the least trouble, and
+        ``grid[sender][volume]``: when all is accepted (seconds since the start, None if it never is) and how many
+        messages are lost, or None where it isn't simulated.
+    """
+    asked = advice.question
+    senders = _around(asked["senders"], SENDERS)
+    volumes = _around(asked["per_sender"], VOLUMES)
+    places = [(s, v) for s in senders for v in volumes]
+    found: dict[str, dict[tuple[int, int], Any]] = {answer.name: {} for answer in advice.answers}
+    for number, (people, volume) in enumerate(places, 1):
+        too_many = people * volume + asked["group_email"] > MOST_MESSAGES and (people, volume) != (
+            asked["senders"],
+            asked["per_sender"],
+        )
+        for answer in advice.answers:
+            found[answer.name][people, volume] = None if too_many else _place(advice, answer, people, volume)
+        if progress is not None:
+            progress(number, len(places))
+    start = advice.answers[0].candidate.scenario.day.start
+    return {
+        "senders": senders,
+        "volumes": volumes,
+        "start": start,
+        "start_clock": said.start,
+        "channels": [
+            {
+                "title": said.title(answer),
+                "rank": advice.ranked.index(answer),
+                "grid": [[found[answer.name][s, v] for v in volumes] for s in senders],
+            }
+            for answer in advice.answers
+        ],
+    }
+
+
+def _around(asked: int, factors: Sequence[float]) -> list[int]:
+    return sorted({max(1, round(asked * factor)) for factor in factors})
+
+
+def _place(advice: Advice, answer: Answer, people: int, volume: int) -> tuple[float | None, int]:
+    """Simulate one place of the grid: the channel as answered, with as many mailboxes as people if that is so now."""
+    asked = advice.question
+    if (people, volume) == (asked["senders"], asked["per_sender"]):
+        day = answer.days[0]
+    else:
+        day = _like(answer, advice, people, volume).day(advice.seed, 0, advice.as_of)
+    return (round(day.finished_at, 1) if math.isfinite(day.finished_at) else None, day.lost)
+
+
+def _like(answer: Answer, advice: Advice, people: int, volume: int) -> Candidate:
+    asked = advice.question
+    count = (asked["have"] or {}).get(answer.name)
+    # as many mailboxes as people stays so; another number of them, or of IPs, is what the team has
+    have = None if answer.candidate.unit == "mailbox" and count == asked["senders"] else count
+    (candidate,) = from_team(
+        **{**asked, "senders": people, "per_sender": volume, "have": {answer.name: have}},
+        readings=answer.candidate.scenario.readings,
+    )
+    if answer.setting is None:
+        return candidate
+    return candidate.change({"pace": {"batch": answer.setting.batch, "wait": f"{answer.setting.wait:g}s"}})
+
+
+def _in_script(data: dict[str, Any]) -> str:
+    """Write JSON that no tag within can end."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+# The parts of the first page
+
+
+def _setting(best: Answer | None, said: Sentences) -> str:
+    if best is None or best.setting is None:
+        return ""
+    words = said.words
+    wait = words.say("seconds", value=f"{best.setting.wait:g}")
+    keys = (
+        f"<div><dt>{escape(words.say('batch_label'))}</dt><dd>{best.setting.batch}</dd></div>"
+        f"<div><dt>{escape(words.say('wait_label'))}</dt><dd>{escape(wait)}</dd></div>"
+    )
+    sentences = "".join(f"<p>{escape(one)}</p>" for one in said.setting(best))
+    others = "".join(
+        f"<li><span>{escape(said.title(answer))}</span><span>{escape(said.pace(answer.setting))}</span></li>"
+        for answer in said.advice.answers
+        if answer is not best and answer.setting is not None
+    )
+    if others:
+        sentences += f'<p class="note">{escape(words.say("setting_others"))}</p><ul class="pairs">{others}</ul>'
+    head = escape(words.say("setting_head"))
+    return f'<section class="box setting"><h2>{head}</h2><dl class="keys">{keys}</dl>{sentences}</section>'
+
+
+def _try(advice: Advice, said: Sentences, found: dict[str, Any]) -> str:
+    words, asked = said.words, advice.question
+
+    def number(name: str, key: str, value: int, most: int) -> str:
+        field = f'<input name="{name}" type="number" inputmode="numeric" min="1" max="{most}" step="1" value="{value}">'
+        return f"<label>{escape(words.say(key))}{field}</label>"
+
+    fields = (
+        number("senders", "try_senders", asked["senders"], found["senders"][-1])
+        + number("volume", "try_volume", asked["per_sender"], found["volumes"][-1])
+        + f"<label>{escape(words.say('try_deadline'))}"
+        f'<input name="deadline" inputmode="numeric" pattern="[0-9]{{1,2}}:[0-9]{{2}}" value="{said.deadline}"></label>'
+    )
+    notes = [words.say("try_note")]
+    if asked["group_email"]:
+        notes.insert(0, words.say("try_group", group=asked["group_email"]))
+    return (
+        f'<section class="box screen"><h2>{escape(words.say("try_head"))}</h2><form id="try" autocomplete="off">'
+        f'<div class="inputs">{fields}</div><output id="found" aria-live="polite"></output></form>'
+        + "".join(f'<p class="note">{escape(one)}</p>' for one in notes)
+        + "</section>"
+    )
+
+
+def _table(advice: Advice, said: Sentences) -> str:
+    rows = said.table()
+    done = said.words.say("done_by", deadline=said.deadline)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
+    body = []
+    for answer, row in zip(advice.answers, rows, strict=True):
+        _, *others = row.items()
+        units = f"<small>{escape(said.units(answer))}</small>" if said.units(answer) else ""
+        cells = [f'<th scope="row">{escape(said.title(answer))}{units}</th>']
+        for name, text in others:
+            if name == done:
+                verdict, _, chance = text.partition(", ")
+                kind = "yes" if answer.trials.reached else "no"
+                cells.append(f'<td class="{kind}">{escape(verdict)}<small>{escape(chance)}</small></td>')
+            else:
+                cells.append(f"<td>{escape(text)}</td>")
+        mark = ' class="best"' if answer is advice.recommended else ""
+        body.append(f"<tr{mark}>{''.join(cells)}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _details(answer: Answer, said: Sentences) -> str:
+    in_the_table = said.words.say("shared_yes"), said.words.say("shared_no")
+    points = "".join(f"<li>{escape(one)}</li>" for one in said.details(answer) if one not in in_the_table)
+    return f"<section><h3>{escape(said.title(answer))}</h3><ul>{points}</ul></section>"
+
+
+# The plots: drawn as text and rectangles, so that letters are letters in every language
+
+
+def _when(advice: Advice, said: Sentences) -> str:
+    """Draw until when each channel is at work, and the deadline."""
+    words = said.words
+    deadline = advice.answers[0].candidate.scenario.deadline_at
+    assert deadline is not None
+    ends = [answer.last for answer in advice.answers if math.isfinite(answer.last)]
+    # a channel that is done within minutes should be seen beside a deadline hours later
+    until = max([deadline, *ends]) * 1.02
+    height = ROW * len(advice.answers) + 26
+    marks = []
+    x = deadline / until * WIDE
+    marks.append(
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="18" y2="{height - 18:.0f}" stroke="{LOST}" stroke-width="1.5" '
+        'stroke-dasharray="5 3"/>'
+    )
+    results = []
+    for row, answer in enumerate(advice.answers):
+        top = row * ROW
+        marks.append(_text(0, top + 14, said.title(answer), "strong"))
+        if math.isfinite(answer.last):
+            wide = max(2.0, answer.last / until * WIDE)
+            marks.append(_bar(0, top + 20, wide, GOOD if answer.trials.reached else "url(#late)"))
+            label = said.at(answer, answer.last)
+        else:
+            wide = 0.0
+            label = f"\N{MULTIPLICATION X} {words.say('refused_some', count=round(answer.lost))}"
+        inside = wide > WIDE * 0.75
+        marks.append(_label(wide - 6 if inside else wide + (6 if wide else 0), top + 32, label, inside))
+        results.append(f"{said.title(answer)}{words.say('colon')}{label}")
+    marks.append(_text(0, height - 4, said.start, "soft"))
+    marks.append(_text(min(x, WIDE), height - 4, said.deadline, "strong", "end" if x > WIDE - 24 else "middle"))
+    text = words.say("plot_when_text", start=said.start, deadline=said.deadline) + " " + "; ".join(results)
+    return _figure("when", words.say("plot_when"), text, height, marks)
+
+
+def _what(advice: Advice, said: Sentences) -> str:
+    """Draw what becomes of the messages: on time, later, refused."""
+    words = said.words
+    height = ROW * len(advice.answers) + 6
+    marks, results = [], []
+    for row, answer in enumerate(advice.answers):
+        top, left = row * ROW, 0.0
+        on_time = sum(day.on_time for day in answer.days) / len(answer.days)
+        offered = max(1, answer.offered)
+        parts = (
+            ("legend_on_time", on_time, GOOD),
+            ("legend_late", max(0.0, offered - on_time - answer.lost), "url(#late)"),
+            ("legend_lost", answer.lost, "url(#lost)"),
+        )
+        marks.append(_text(0, top + 14, said.title(answer), "strong"))
+        numbers = []
+        for key, count, color in parts:
+            if count < 0.5:
+                continue
+            wide = count / offered * WIDE
+            marks.append(_bar(left, top + 20, wide, color))
+            numbers.append(f"{count:,.0f} {words.say(key, deadline=said.deadline)}")
+            left += wide
+        marks.append(_text(WIDE, top + 14, words.say("comma").join(numbers), "soft", "end"))
+        results.append(f"{said.title(answer)}: {words.say('comma').join(numbers)}")
+    key = "".join(
+        f'<span><svg viewBox="0 0 14 14" aria-hidden="true">{_bar(0, 1, 12, color, 12)}</svg>'
+        f"{escape(words.say(name, deadline=said.deadline))}</span>"
+        for name, color in (("legend_on_time", GOOD), ("legend_late", "url(#late)"), ("legend_lost", "url(#lost)"))
+    )
+    text = f"{words.say('plot_what_text', deadline=said.deadline)} {'; '.join(results)}"
+    return _figure("what", words.say("plot_what"), text, height, marks, f'<p class="key">{key}</p>')
+
+
+PATTERNS = (
+    '<defs><pattern id="lost" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    f'<rect width="6" height="6" fill="#fff"/><rect width="2.5" height="6" fill="{LOST}"/></pattern>'
+    '<pattern id="late" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">'
+    f'<rect width="6" height="6" fill="#fbe8c2"/><rect width="2" height="6" fill="{LATE}"/></pattern></defs>'
+)
+
+
+def _figure(name: str, title: str, text: str, height: float, marks: Sequence[str], below: str = "") -> str:
+    patterns = PATTERNS if name == "when" else ""
+    return (
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<svg viewBox="0 0 {WIDE:.0f} {height:.0f}" role="img" aria-labelledby="{name}-title {name}-text">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-text">{escape(text)}</desc>{patterns}'
+        f"{''.join(marks)}</svg>{below}</figure>"
+    )
+
+
+def _bar(x: float, y: float, wide: float, fill: str, high: float = BAR) -> str:
+    edge = f' stroke="{LOST}" stroke-width="0.8"' if fill.startswith("url") else ""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.0f}" fill="{fill}"{edge}/>'
+
+
+def _label(x: float, y: float, text: str, inside: bool) -> str:
+    """Write beside the end of a bar, or on white at the end within it."""
+    if not inside:
+        return _text(x, y, text, "strong")
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" class="strong" text-anchor="end" stroke="#fff" stroke-width="5" '
+        f'paint-order="stroke">{escape(text)}</text>'
+    )
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+# What it rests on, and the page for IT
+
+
+def _sources(advice: Advice, words: Words) -> str:
+    """List, for each provider, where its limits are published and as of when."""
+    items = []
+    for provider in _providers(advice):
+        found = dict.fromkeys((limit.source, str(limit.as_of or "")) for limit in provider.limits if limit.limit)
+        links = words.say("comma").join(f"{_link(source)} ({date})" for source, date in found)
+        items.append(f"<li>{escape(provider.name)}{escape(words.say('colon'))}{links}</li>")
+    return f'<ul class="notes">{"".join(items)}</ul>'
+
+
+def _providers(advice: Advice) -> list[Provider]:
+    return list({one.name: one for answer in advice.answers for one in answer.providers}.values())
+
+
+def _limit(limit: Limit) -> str:
+    return f"{limit.id}: {limit.limit} ({limit.grade}, {limit.as_of})"
+
+
+def _link(source: str) -> str:
+    """Show an address as its host, linked; another source as it is."""
+    if not source.startswith(("https://", "http://")):
+        return escape(source or "–")
+    address, _, _ = source.partition(" ")
+    return f'<a href="{escape(address)}" rel="noopener">{escape(address.split("/")[2])}</a>'
+
+
+def _it(advice: Advice, said: Sentences) -> str:
+    words = said.words
+    answers = list(advice.answers)
+    head = "".join(f'<th scope="col">{escape(said.title(answer))}</th>' for answer in answers)
+    rows: list[tuple[str, list[str]]] = []
+
+    def add(key: str, of: Callable[[Answer], str]) -> None:
+        rows.append((words.say(key), [of(answer) for answer in answers]))
+
+    add("it_host", lambda a: ", ".join(host for one in a.providers for host in one.hosts[:1]))
+    add("it_port", lambda a: a.option.port if a.option is not None else "")
+    add("it_tls", lambda a: words.say("comma").join(dict.fromkeys(words.say(f"tls_{one.tls}") for one in a.providers)))
+    add("it_auth", lambda a: ", ".join(dict.fromkeys(kind for one in a.providers for kind in one.auth)))
+    add("it_smtp_auth", lambda a: _box(words, a.candidate.role == "submission" and a.providers[0].transport == "smtp"))
+    add("it_password", lambda a: _box(words, {"LOGIN", "PLAIN"} & set(a.providers[0].auth) != set()))
+    add("it_limits", lambda a: "\n".join(_limit(x) for p in a.providers for x in p.limits if x.limit))
+    add("it_own_limits", lambda a: "")
+    add("it_share", lambda a: words.say("shared_yes" if a.shareable else "shared_no"))
+    add("it_dkim", lambda a: a.option.dkim.get(words.language, "") if a.option is not None else "")
+    add("it_contact", lambda a: "")
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cell(text) for text in texts)}</tr>' for name, texts in rows
+    )
+    return f'<table class="it"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _box(words: Words, asked: bool) -> str:
+    return words.say("it_yes_no") if asked else words.say("not_counted")
+
+
+def _cell(text: str) -> str:
+    if not text:
+        return '<td class="blank"></td>'
+    return "<td>" + "".join(f"<p>{escape(line)}</p>" for line in text.split("\n")) + "</td>"
