@@ -619,12 +619,14 @@ def _make(home: Path, content: Mapping[str, str]) -> None:
 @contextmanager
 def _guard(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Have somebody who ends Postfix, with all that it has started, and removes its folder, also if we are killed."""
+    # by these, Postfix's own start script has the master log before it has read its configuration
+    log = {"POSTLOG_SERVICE": "public/postlog", "POSTLOG_HOSTNAME": "relay"}
     guard = subprocess.Popen(
         ["sh", "-c", GUARD, str(home), str(DAEMONS / "master"), "-c", f"{home}/etc", "-s"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "MAIL_CONFIG": f"{home}/etc"},
+        env={**os.environ, **log, "MAIL_CONFIG": f"{home}/etc"},
         start_new_session=True,
     )
     with guard:  # closes its input, and waits for it

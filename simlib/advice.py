@@ -258,10 +258,9 @@ class Advice:
         return tuple(sorted(self.answers, key=self._trouble))
 
     def _trouble(self, answer: Answer) -> tuple[bool, bool, bool, int, float]:
-        team = max((one.candidate.units for one in self.answers if one.candidate.unit == "mailbox"), default=1)
-        people = team if answer.option is None and not answer.shareable else 1
-        if answer.option is not None:
-            people = answer.option.people(team)
+        # where nothing is known about setting a channel up, everyone has to where logins can't be shared
+        units = answer.candidate.units
+        people = (1 if answer.shareable else units) if answer.option is None else answer.option.people(units)
         own_ip = answer.option is not None and answer.option.own_ip
         return answer.flips, any(change.hits for change in answer.changes), own_ip, people, answer.last
 

@@ -216,7 +216,7 @@ def _table(advice: Advice, said: Sentences) -> str:
         cells = [f'<th scope="row">{escape(said.title(answer))}{units}</th>']
         for name, text in others:
             if name == done:
-                verdict, _, chance = text.partition(", ")
+                verdict, _, chance = text.partition(said.words.say("comma"))
                 kind = "yes" if answer.trials.reached else "no"
                 cells.append(f'<td class="{kind}">{escape(verdict)}<small>{escape(chance)}</small></td>')
             else:
@@ -291,7 +291,7 @@ def _what(advice: Advice, said: Sentences) -> str:
                 continue
             wide = count / offered * WIDE
             marks.append(_bar(left, top + 20, wide, color))
-            numbers.append(f"{count:,.0f} {words.say(key, deadline=said.deadline)}")
+            numbers.append(words.say("counted", count=round(count), what=words.say(key, deadline=said.deadline)))
             left += wide
         marks.append(_text(WIDE, top + 14, words.say("comma").join(numbers), "soft", "end"))
         results.append(f"{said.title(answer)}: {words.say('comma').join(numbers)}")

@@ -1,4 +1,4 @@
-"""JupyterLab on the notebooks, wherever sendlab was installed from: nothing leaves the machine, nothing is overwritten."""
+"""JupyterLab on the notebooks, however sendlab was installed: nothing leaves the machine, nothing is overwritten."""
 
 import json
 import os
@@ -113,6 +113,7 @@ def serve(folder: Path, options: Sequence[str], ready: Callable[[str], None]) ->
     """
     # the kernel of this environment goes before one of the same name that a user has installed for himself
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    import voila.server_extension  # noqa: F401 - it lets warnings through when imported, so it comes first
     from jupyterlab.labapp import LabApp
 
     token = secrets.token_hex(24)

@@ -28,7 +28,7 @@ from simlib.channel import COLUMNS, Attempts, Lane, Route, routes
 from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario
-from simlib.summary import METRICS, Summary, summarize
+from simlib.summary import METRICS, Summary, summarize, timeline
 from simlib.workload import Messages
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ LATE_SHARE: Final = 0.05
 INBOX: Final = "generic-mx"  # takes the reports of a relay in between
 OF_A_RELAY: Final = ("relay.jsonl", "queue.jsonl", "queue_length.jsonl")
 QUEUES: Final = ("active", "deferred", "incoming", "hold")
+QUANTILES: Final = ("delay_p50", "delay_p95", "delay_p99")
 READY_WITHIN: Final = 30.0  # seconds that a process has to get ready
 STAGES: Final = ("connect", "tls", "auth", "mail", "data")
 
@@ -276,6 +277,25 @@ class Load:
             },
             "schedule": json.loads((self.folder / "schedule.json").read_text(encoding="utf-8")),
         }
+
+    def table(self) -> "pd.DataFrame":
+        """Return what became of the messages: one row a tenant, counts and delays in seconds."""
+        import pandas as pd
+
+        names = ("offered", "accepted", "rejected", "expired", "waiting", "throttled", *QUANTILES)
+        rows = [
+            {"tenant": tenant} | {name: summary.numbers[name] for name in names}
+            for tenant, summary in self.summaries.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def timeline(self, tenant: str | None = None) -> "pd.DataFrame":
+        """Return what happened in each minute, as `Result.timeline` does; see `plot.timeline`."""
+        lanes = self.scenario.lanes(self.alternative, self.as_of)
+        return timeline(self.attempts, self.scenario, lanes, tenant)
+
+    def _repr_html_(self) -> str:
+        return str(self.table().to_html(index=False, float_format="{:,.6g}".format))
 
     def frame(self) -> "pd.DataFrame":
         """Return the record as a table (DESIGN §8)."""
@@ -514,7 +534,7 @@ def drive(folder: Path, processes: int = 1, progress: Progress | None = None) ->
         command += ["--processes", str(processes), "--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1"]
         port = str(_free_port())
         command += ["--master-bind-port", port, "--master-port", port]
-    of = sum(1 for _ in (folder / "plan.jsonl").open("rb"))
+    of = (folder / "plan.jsonl").read_bytes().count(b"\n")
     log = folder / "locust.log"
     with _process(command, log) as process:
         decided = _Decided(folder)

@@ -29,7 +29,18 @@ from matplotlib.transforms import Bbox, offset_copy
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["comparison", "delay_ecdf", "dependence", "forest", "goodput", "residuals", "save", "timeline", "timelines"]
+__all__ = [
+    "comparison",
+    "delay_ecdf",
+    "dependence",
+    "forest",
+    "goodput",
+    "progress",
+    "residuals",
+    "save",
+    "timeline",
+    "timelines",
+]
 
 Floats = np.typing.NDArray[np.float64]
 Bools = np.typing.NDArray[np.bool_]
@@ -648,6 +659,56 @@ def residuals(table: "pd.DataFrame", title: str, zero: dt.datetime, once: float,
     axes.set_ylabel("accepted later than simulated (s)", fontsize=NORMAL, color=INK)
     note = f"; grey: what a quantile may differ by ({_percent(within)} of {len(table):,} messages lie within)"
     _clock_axis(axes, (min(moments), max(moments) + MINUTE), note)
+    return _settled(figure)
+
+
+def progress(moments: "Mapping[str, Floats]", title: str, zero: dt.datetime) -> Figure:
+    """Draw how many messages there were of each kind up to each moment of a run that may still be going on.
+
+    Parameters
+    ----------
+    moments : mapping of str to ndarray
+        By kind, ``due`` among them: when each message became one, in seconds since `zero`, ascending.
+    title : str
+        What is to be seen.
+    zero : datetime
+        Second 0.
+
+    Returns
+    -------
+    Figure
+        With one Axes.
+
+    Examples
+    --------
+    >>> start = dt.datetime(2026, 12, 1, 9, tzinfo=dt.UTC)
+    >>> figure = progress({"due": np.array([0.0, 60.0]), "accepted": np.array([1.0])}, "So far", start)
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['due 2', 'accepted 1']
+    """
+    figure = _Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
+    _title(figure, title)
+    axes = figure.subplots()
+    _plain(axes)
+    colors = {"due": PALE, "accepted": BLUE, "refused": ORANGE}
+    known = {name: times for name, times in moments.items() if len(times)}
+    if not known:
+        _say(axes, "nothing has happened yet")
+        return _settled(figure)
+    last = max(float(times[-1]) for times in known.values())
+    for name, times in known.items():
+        seconds = np.concatenate([[0.0], times, [last if name == "due" else times[-1]]])
+        days = _day([zero + dt.timedelta(seconds=second) for second in seconds.tolist()])
+        counts = np.concatenate([np.arange(len(times) + 1), [len(times)]])
+        color = colors.get(name, INK)
+        axes.plot(days, counts, drawstyle="steps-post", color=color, linewidth=1.5)
+        axes.annotate(
+            f"{name} {len(times):,}", (days[-1], counts[-1]), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=SMALL, color=_legible(color), annotation_clip=False,
+        )  # fmt: skip
+    axes.set_ylim(0, None)
+    axes.set_ylabel("messages so far", fontsize=NORMAL, color=INK)
+    _clock_axis(axes, (zero, zero + dt.timedelta(seconds=last * 1.12 + 60)))
     return _settled(figure)
 
 

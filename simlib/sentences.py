@@ -111,8 +111,7 @@ class Sentences:
         """Return how many people have to set something up."""
         if answer.option is None:
             return self.words.say("not_counted")
-        team = int(self.advice.question.get("senders") or answer.candidate.units)
-        people = answer.option.people(team)
+        people = answer.option.people(answer.candidate.units)
         return self.words.count("people", people) if people else self.words.say("people_none")
 
     # The sentences
@@ -125,9 +124,9 @@ class Sentences:
         return self.words.say(
             "asked_team_group" if asked["group_email"] else "asked_team",
             senders=self.words.count("people", asked["senders"]),
-            per_sender=asked["per_sender"],
-            group=asked["group_email"],
-            total=asked["senders"] * asked["per_sender"] + asked["group_email"],
+            each=self.words.count("message", asked["per_sender"]),
+            group=self.words.count("people", asked["group_email"]),
+            total=self.words.count("message", asked["senders"] * asked["per_sender"] + asked["group_email"]),
             start=self.start,
             deadline=self.deadline,
         )
@@ -142,7 +141,9 @@ class Sentences:
                     continue
                 if other.need.unit in ("mailbox", "ip"):
                     need = self.words.count(other.need.unit, other.need.count)
-                    said.append(self.words.say("closest_need", channel=self.title(other), need=need))
+                    dealt = other.need.unit == "mailbox" and self.advice.question.get("group_email")
+                    key = "closest_dealt" if dealt else "closest_need"
+                    said.append(self.words.say(key, channel=self.title(other), need=need))
                 else:
                     limit, count = other.need.unit, other.need.count
                     said.append(self.words.say("closest_limit", channel=self.title(other), limit=limit, count=count))
@@ -202,8 +203,10 @@ class Sentences:
                     with_setting=reading.lost,
                 )
                 for reading in answer.readings
-                if reading.lost_as_is
+                if reading.lost_as_is is not None and reading.lost_as_is > answer.as_is.lost
             ]  # fmt: skip
+        if answer.binds[0].endswith("at AUTH"):
+            said.append(self.words.say("login_refused"))
         if answer.lost:
             count = round(answer.lost)
             where = answer.failed_into
@@ -281,12 +284,13 @@ class Sentences:
         low, high = (self.percent(bound) for bound in trials.interval)
         interval = f" ({low.partition(' ')[0]}–{high})" if trials.random else ""
         verdict = words.say("done_yes" if trials.reached else "done_no")
+        chance = f"{self.percent(trials.probability)}{interval}"
         last = answer.finished.high if math.isfinite(answer.last) else None
         units = words.say("comma") + self.units(answer) if answer.candidate.unit else ""
         largest = answer.largest
         row = {
             words.say("channel"): self.title(answer) + units,
-            words.say("done_by", deadline=self.deadline): f"{verdict}, {self.percent(trials.probability)}{interval}",
+            words.say("done_by", deadline=self.deadline): f"{verdict}{words.say('comma')}{chance}",
             words.say("all_accepted"): self.at(answer, last),
             words.say("needed"): self.enough(answer),
             words.say("largest"): words.say("or_more", count=largest.messages)

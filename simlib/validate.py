@@ -133,6 +133,16 @@ class Twin:
         """Whether the load kept up, and every number is as close as it may be."""
         return self.load.counts and all(comparison.agrees for comparison in self.comparisons)
 
+    def table(self) -> "pd.DataFrame":
+        """Return every number side by side: tenant, metric, simulated, measured, tolerance, agrees."""
+        import pandas as pd
+
+        rows = [(x.tenant, x.metric, x.simulated, x.measured, x.tolerance, x.agrees) for x in self.comparisons]
+        return pd.DataFrame(rows, columns=["tenant", "metric", "simulated", "measured", "tolerance", "agrees"])
+
+    def _repr_html_(self) -> str:
+        return str(self.table().to_html(index=False, float_format="{:,.6g}".format))
+
     def residuals(self) -> "pd.DataFrame":
         """Return by how much later than simulated each message was accepted, in scenario seconds.
 
@@ -151,8 +161,8 @@ class Twin:
             {
                 "created_at": messages.created_at[both],
                 "tenant": np.array(messages.tenants, dtype=object)[messages.tenant[both]],
-                "residual": (measured - simulated)[both],
-                "delay": (simulated - messages.created_at)[both],
+                "residual": measured[both] - simulated[both],
+                "delay": simulated[both] - messages.created_at[both],
             }
         )
 

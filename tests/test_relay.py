@@ -187,9 +187,9 @@ def test_what_is_deferred_is_offered_again_on_the_hurried_schedule(tmp_path: Pat
     (tmp_path / "quota.toml").write_text(QUOTA)
     quota = ("--scenario", tmp_path / "quota.toml", "--time-scale", 60)
     ids = [f"m-{number}" for number in range(4)]
-    with fakes(tmp_path, *quota) as server, relaying(tmp_path, to_mx(server, ips=["127.0.2.1"]), time_scale=150) as one:
-        assert one.ready["seconds"]["minimal_backoff_time"] == 2
-        assert one.ready["seconds"]["maximal_backoff_time"] == 27
+    with fakes(tmp_path, *quota) as server, relaying(tmp_path, to_mx(server, ips=["127.0.2.1"]), time_scale=100) as one:
+        assert one.ready["seconds"]["minimal_backoff_time"] == 3
+        assert one.ready["seconds"]["maximal_backoff_time"] == 40
         one.submit("we@pool.example", "to0@d07.generic-mx.test", *ids)
         until(lambda: len([row for row in one.rows if row["status"] == "sent"]) == 4)
         one.end()
@@ -200,8 +200,9 @@ def test_what_is_deferred_is_offered_again_on_the_hurried_schedule(tmp_path: Pat
         deferred, sent = one.of(message_id)
         assert (deferred["status"], sent["status"]) == ("deferred", "sent")
         assert deferred["reply"].startswith("host 127.0.0.1[127.0.0.1] said: 450 4.7.1 Error: too much mail")
-        assert sent["time"] - deferred["time"] >= 2 - 1  # Postfix counts whole seconds
-        assert sent["delays"][0] >= 1
+        # Postfix counts whole seconds, by a clock that may be one behind
+        assert sent["time"] - deferred["time"] > one.ready["seconds"]["minimal_backoff_time"] - 2
+        assert sent["delays"][0] > sum(sent["delays"][1:])
     refused = [line["limit"] for line in ledger(tmp_path) if line["limit"]]  # RCPT and DATA, pipelined, were as well
     assert refused == ["generic-mx/quota"] * 2
     assert max(sample["deferred"] for sample in one.lines("queue_length.jsonl")) == 2
@@ -360,8 +361,8 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, **setup: object) -
         ),
         (
             {"channels": [{"name": "a", "colour": 1}]},
-            "a channel has no 'colour' (it has: provider, host, port, connections, ips, messages_per_session, tls, auth, "
-            "senders, domains)",
+            "a channel has no 'colour' (it has: provider, host, port, connections, ips, messages_per_session, tls, "
+            "auth, senders, domains)",
         ),
         ({"time_scale": 0}, "time_scale must be a number above 0, got 0"),
         (
