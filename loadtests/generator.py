@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 import gevent
+import gevent.resolver.blocking
 from gevent.event import Event
 
 from loadtests.plan import Entry, Incident, Lane, Plan, Route, share
@@ -84,6 +85,8 @@ class Generator:
         self.context = ssl.create_default_context(cafile=plan.ca or None) if any(x.tls for x in plan.lanes) else None
         self._ledger = -1
         self._zero = 0.0
+        # a plan's addresses are numbers: nothing is looked up, so no thread has to be asked for each connection
+        gevent.get_hub().resolver = gevent.resolver.blocking.Resolver()
 
     # Time
 
@@ -164,7 +167,10 @@ class Generator:
         now = self.now()
         if now >= until:
             form = {"grant_type": "refresh_token", "refresh_token": account, "provider": lane.provider}
-            answer = post(self.plan.control, "/token", form)
+            try:
+                answer = post(self.plan.control, "/token", form)
+            except (OSError, http.client.HTTPException, ValueError):  # nobody there who could give one
+                answer = {}
             token = answer.get("access_token", "")
             self.tokens[lane.provider, account] = token, now + (answer["expires_in"] if token else 0.0)
         return token
@@ -274,9 +280,8 @@ class Line:
                 return limit, sentence
         return "", said if reply.code else reply.text
 
-    def row(self, message: int, retry: int, due_at: float | None, **more: Any) -> dict[str, Any]:
-        """Return what the ledger has of an attempt, as far as the plan knows it."""
-        entry = self.entries[message]
+    def facts(self, entry: Entry, retry: int, due_at: float) -> dict[str, Any]:
+        """Return what the ledger has of an attempt that the plan knows."""
         return {
             "message_id": entry.message_id,
             "label": entry.label,
@@ -289,17 +294,15 @@ class Line:
             "retry": retry,
             "created_at": entry.due,
             "due_at": due_at,
-            **more,
         }
 
     def write_what_is_left(self) -> None:
         """Write down the messages that were never offered."""
-        for message, offered in enumerate(self.offered):
+        nothing = dict.fromkeys(("released_at", "started_at", "ended_at", "late"))
+        said = {"held": 0.0, "stage": "", "code": 0, "enhanced": "", "text": "", "limit": "", "final": False}
+        for entry, offered in zip(self.entries, self.offered, strict=True):
             if not offered:
-                at = self.entries[message].due
-                nothing: dict[str, Any] = {"released_at": None, "started_at": None, "ended_at": None, "late": None}
-                said = {"held": 0.0, "stage": "", "code": 0, "enhanced": "", "text": "", "limit": "", "final": False}
-                row = self.row(message, 0, at, ip="", session=0, transaction=0, **nothing, **said)
+                row = {**self.facts(entry, 0, entry.due), "ip": "", "session": 0, "transaction": 0, **nothing, **said}
                 self.generator.write(row | dict.fromkeys((*STAGES, "after"), 0.0))
 
 
@@ -359,33 +362,31 @@ class Connection:
         finally:
             # also when the run ends meanwhile: then nobody knows what becomes of it
             generator.write(
-                line.row(
-                    due.message,
-                    due.retry,
-                    due.due_at,
-                    ip=self.ip,
-                    session=self.number,
-                    transaction=self.carried,
-                    released_at=due.released_at,
-                    started_at=started,
-                    ended_at=None if math.isnan(ended) else ended,
-                    late=late,
-                    held=0.0,
-                    stage=self.stage,
-                    code=reply.code,
-                    enhanced=reply.enhanced,
-                    text=reply.text,
-                    limit=limit,
-                    final=final,
+                {
+                    **line.facts(entry, due.retry, due.due_at),
+                    "ip": self.ip,
+                    "session": self.number,
+                    "transaction": self.carried,
+                    "released_at": due.released_at,
+                    "started_at": started,
+                    "ended_at": None if math.isnan(ended) else ended,
+                    "late": late,
+                    "held": 0.0,
+                    "stage": self.stage,
+                    "code": reply.code,
+                    "enhanced": reply.enhanced,
+                    "text": reply.text,
+                    "limit": limit,
+                    "final": final,
                     **self.seconds,
-                    after=self.after,
-                )
+                    "after": self.after,
+                }
             )
         if final:
             seconds = (ended - entry.due) / generator.plan.time_scale
             generator.note(Note(line.lane.provider, "message", seconds, entry.bytes, said))
             generator.decided()
-        if reply.code in (0, 421):
+        if reply.code in (0, 421) or (self.session is not None and self.session.gone):
             self.close(gone=True)
         elif self.stage in BEFORE_MAIL or line.queue.session_is_full(self.carried):
             self.close()
@@ -435,7 +436,10 @@ class Connection:
             self.stage, self.timed = "AUTH", "auth"
             account = line.route.account
             secret = self.generator.secret(lane, account)
-            reply = session.auth(account, secret, token=lane.auth == "oauth")
+            try:
+                reply = session.auth(account, secret, token=lane.auth == "oauth")
+            except ValueError as error:  # it offers no way to log in: that is what became of the attempt
+                raise Lost(str(error)) from error
             self.done(reply)
         return reply
 

@@ -7,18 +7,18 @@ for each message. `sendlab load` writes it from a scenario.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simlib.sender import Pace, Retry
 
 __all__ = ["Entry", "Incident", "Lane", "Plan", "Route", "share"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A message of the plan.
 
     Parameters
@@ -83,6 +83,8 @@ class Lane:
         Limit id (or empty), the sentence as the facts have it, and a regular expression that a reply is known by.
     heeds : frozenset of str
         Limits whose 5yz the client knows to go away.
+    allowed : str
+        The address beyond loopback that was allowed by name; empty: none.
     """
 
     channel: str
@@ -101,6 +103,7 @@ class Lane:
     timeout: float
     sentences: tuple[tuple[str, str, str], ...]
     heeds: frozenset[str]
+    allowed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,50 @@ class Plan:
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{folder}: not a plan that `sendlab load --out` wrote: {error}") from None
 
+    def at(self, targets: Sequence[str], control: str | None = None, ca: str | None = None) -> "Plan":
+        """Return the plan with its providers where they listen now.
+
+        Parameters
+        ----------
+        targets : sequence of str
+            ``PROVIDER=HOST:PORT`` each, on loopback.
+        control, ca : str, optional
+            As the plan has them.
+
+        Raises
+        ------
+        ValueError
+            If a target isn't of that form, isn't a loopback address, or is of a provider that the plan doesn't have.
+        """
+        where: dict[str, tuple[str, int]] = {}
+        for target in targets:
+            provider, equals, place = target.partition("=")
+            host, colon, port = place.rpartition(":")
+            if not (equals and colon and port.isdigit()):
+                raise ValueError(f"target must look like PROVIDER=HOST:PORT, got {target!r}")
+            if provider not in {lane.provider for lane in self.lanes}:
+                raise ValueError(f"target names no provider of the plan, got {provider!r}")
+            where[provider] = host.strip("[]"), int(port)
+        lanes = tuple(
+            replace(lane, address=where[lane.provider][0], port=where[lane.provider][1])
+            if lane.provider in where
+            else lane
+            for lane in self.lanes
+        )
+        for lane in lanes:
+            _refuse_beyond(lane)
+        return replace(self, lanes=lanes, control=control or self.control, ca=ca or self.ca)
+
+
+def _refuse_beyond(lane: Lane) -> None:
+    """Let load go to loopback only, or to what `sendlab load --allow-host` named and looked up (DESIGN §11)."""
+    try:
+        loopback = ip_address(lane.address).is_loopback
+    except ValueError:
+        raise ValueError(f"target must be an IP address such as 127.0.0.1, got {lane.address!r}") from None
+    if not loopback and lane.address != lane.allowed:
+        raise ValueError(f"target must be a loopback address, got {lane.address!r}; see `sendlab load --allow-host`")
+
 
 def _lane(lane: dict[str, Any]) -> Lane:
     lane["pace"] = Pace(**lane["pace"]) if lane["pace"] else None
@@ -210,8 +257,16 @@ def _incident(one: dict[str, Any]) -> Incident:
 
 
 def _entry(line: dict[str, Any]) -> Entry:
-    names = ("due", "message_id", "route", "mail_from", "bytes", "tenant", "label")
-    return Entry(rcpt_to=tuple(line["rcpt_to"]), **{name: line[name] for name in names})
+    return Entry(
+        line["due"],
+        line["message_id"],
+        line["route"],
+        line["mail_from"],
+        tuple(line["rcpt_to"]),
+        line["bytes"],
+        line["tenant"],
+        line["label"],
+    )
 
 
 def share(plan: Plan, part: int, parts: int) -> list[Route]:

@@ -15,6 +15,7 @@ __all__ = ["Lost", "Reply", "Session", "text"]
 
 STAGE_TIMEOUT: Final = 30.0  # seconds of real time that anything but the reply after DATA may take
 ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+SMTP: Final = re.compile(r"[2-5][0-9]{2}(?:[ -]|$)")
 LONGEST_REPLY: Final = 2**16  # bytes
 
 
@@ -49,8 +50,8 @@ class Reply(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _parsed(lines: bytes) -> Reply:
-    decoded = lines.decode("utf-8", "replace").rstrip("\r\n").split("\r\n")
-    if not decoded[0][:3].isdecimal():
+    decoded = [line.rstrip("\r") for line in lines.decode("utf-8", "replace").rstrip("\r\n").split("\n")]
+    if not all(SMTP.match(line) and line[:3] == decoded[0][:3] for line in decoded):
         raise Lost(f"that is no SMTP: {decoded[0][:40]!r}")
     code = int(decoded[0][:3])
     found = ENHANCED.match(decoded[0][4:])
@@ -81,8 +82,8 @@ class Session:
 
     def __init__(self, host: str, port: int, ip: str = "") -> None:
         self.keywords: dict[str, str] = {}
+        self.gone = False  # the server has closed, or is about to, though the attempt has its reply
         self._received = b""
-        self._timeout = STAGE_TIMEOUT
         try:
             self._socket = socket.create_connection((host, port), STAGE_TIMEOUT, (ip, 0) if ip else None)
         except OSError as error:
@@ -127,12 +128,12 @@ class Session:
         if mechanism is None:
             raise ValueError(f"the server must offer {' or '.join(known)}, got {' '.join(offered) or 'no AUTH'}")
         if mechanism == "LOGIN":
-            reply = self._ask(b"AUTH LOGIN\r\n")
-            for word in (user, secret):
+            reply = self._ask(b"AUTH LOGIN\r\n", "334")
+            for word, good in ((user, "334"), (secret, "2")):
                 if reply.code == 334:
-                    reply = self._ask(b64encode(word.encode()) + b"\r\n")
+                    reply = self._ask(b64encode(word.encode()) + b"\r\n", good)
             return reply
-        reply = self._ask(f"AUTH {mechanism} {_initial(mechanism, user, secret)}\r\n".encode())
+        reply = self._ask(f"AUTH {mechanism} {_initial(mechanism, user, secret)}\r\n".encode(), ("2", "334"))
         if reply.code == 334:  # the reason of a refusal, in base64 (RFC 7628 §3.2.3)
             reply = self._ask(b"AQ==\r\n" if mechanism == "OAUTHBEARER" else b"\r\n")
         return reply
@@ -143,49 +144,45 @@ class Session:
         In one go to one recipient, where the server can (RFC 2920). To several, DATA waits for the replies to RCPT:
         after a 354 there would be no way back.
         """
-        mail = f"MAIL FROM:<{mail_from}>\r\n".encode()
-        recipients = [f"RCPT TO:<{address}>\r\n".encode() for address in rcpt_to]
+        steps = [("MAIL", f"MAIL FROM:<{mail_from}>\r\n".encode())]
+        steps += [("RCPT", f"RCPT TO:<{address}>\r\n".encode()) for address in rcpt_to]
+        data = [("DATA", b"DATA\r\n")]
         if "PIPELINING" not in self.keywords:
-            return self._one_by_one(mail, recipients)
-        at_once = len(recipients) == 1
-        self._send(b"".join((mail, *recipients, b"DATA\r\n" if at_once else b"")))
-        replies = [("MAIL", self._answer()), *(("RCPT", self._answer()) for _ in recipients)]
-        refused = next(((stage, reply) for stage, reply in replies if reply.code >= 400), None)
-        if at_once and replies[-1][1].code != 421 and replies[0][1].code != 421:
-            replies.append(("DATA", self._answer()))
-        elif refused is None:
-            replies.append(("DATA", self._ask(b"DATA\r\n")))
-        if refused is None:
-            refused = None if replies[-1][1].code < 400 else replies[-1]
-        elif replies[-1][1].code == 354:
-            self._ask(b".\r\n")  # nobody to send it to, and yet it wants a text (RFC 2920 §3.1)
-        if refused is None:
-            return replies[-1]
-        if refused[1].code != 421:
-            self.rset()
+            goes = [[step] for step in (*steps, *data)]
+        else:
+            goes = [steps + data] if len(rcpt_to) == 1 else [steps, data]
+        refused: tuple[str, Reply] | None = None
+        try:
+            for go in goes:
+                self._send(b"".join([line for _, line in go]))
+                for stage, _ in go:
+                    reply = self._answer("354" if stage == "DATA" else "2")
+                    if reply.code >= 400 and refused is None:
+                        refused = stage, reply
+                    if refused is not None and reply.code == 421:
+                        self.gone = True  # nothing comes after it
+                        return refused
+                if refused is not None:
+                    break
+            else:
+                return "DATA", reply
+            if reply.code == 354:
+                self._ask(b".\r\n")  # nobody to send it to, and yet it wants a text (RFC 2920 §3.1)
+            if refused[0] != "MAIL":  # else no transaction has begun
+                self.gone = self.rset().code == 421
+        except Lost:
+            if refused is None:
+                raise
+            self.gone = True  # and yet the reply is known
         return refused
-
-    def _one_by_one(self, mail: bytes, recipients: list[bytes]) -> tuple[str, Reply]:
-        reply = self._ask(mail)
-        if reply.code >= 400:
-            return "MAIL", reply
-        for line in recipients:
-            reply = self._ask(line)
-            if reply.code >= 400:
-                break
-        stage = "RCPT" if reply.code >= 400 else "DATA"
-        if reply.code < 400:
-            reply = self._ask(b"DATA\r\n")
-        if reply.code >= 400 and reply.code != 421:
-            self.rset()
-        return stage, reply
 
     def send(self, message: bytes, timeout: float) -> Reply:
         """Send the text with its dot, and wait so long for the reply; in seconds of real time."""
-        if timeout != self._timeout:
-            self._socket.settimeout(timeout)
-            self._timeout = timeout
-        return self._ask(message)
+        self._socket.settimeout(timeout)
+        try:
+            return self._ask(message)
+        finally:
+            self._socket.settimeout(STAGE_TIMEOUT)
 
     def rset(self) -> Reply:
         """Take the transaction back."""
@@ -204,9 +201,9 @@ class Session:
         """Close the connection without a word."""
         self._socket.close()
 
-    def _ask(self, line: bytes) -> Reply:
+    def _ask(self, line: bytes, good: str | tuple[str, ...] = "2") -> Reply:
         self._send(line)
-        return self._answer()
+        return self._answer(good)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -214,13 +211,17 @@ class Session:
         except OSError as error:
             raise Lost(str(error)) from error
 
-    def _answer(self) -> Reply:
+    def _answer(self, good: str | tuple[str, ...] = "2") -> Reply:
+        """Wait for a reply: a refusal, or one whose code begins as a good one does here."""
         received = self._received
         while True:
             found = _complete(received)
             if found:
                 self._received = received[found:]
-                return Reply.parse(received[:found])
+                reply = Reply.parse(received[:found])
+                if reply.code < 400 and not str(reply.code).startswith(good):
+                    raise Lost(f"that is no answer here: {reply.code} {reply.text[:40]!r}")
+                return reply
             if len(received) > LONGEST_REPLY:
                 raise Lost("the server's reply doesn't end")
             try:

@@ -1,5 +1,6 @@
 """A Locust user that is one SMTP connection, and what starts and ends a run of them."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,15 @@ def _arguments(parser: LocustArgumentParser) -> None:
         "--plan", metavar="DIR", required=True, help="the plan: a folder that `sendlab load --out` made"
     )
     parser.add_argument("--ledgers", metavar="DIR", default="", help="where client*.jsonl go (the plan's folder)")
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="PROVIDER=HOST:PORT",
+        help="where a provider of the plan listens now; loopback only (repeatable)",
+    )
+    parser.add_argument("--control", metavar="HOST:PORT", help="the control port of the fakes that listen there now")
+    parser.add_argument("--ca", metavar="FILE", help="the certificates to trust")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -103,7 +113,11 @@ def _init(environment: Environment, **_: Any) -> None:
     options, runner = environment.parsed_options, environment.runner
     assert options is not None
     assert runner is not None
-    plan = Plan.load(Path(options.plan))
+    try:
+        plan = Plan.load(Path(options.plan)).at(options.target, options.control, options.ca)
+    except (ValueError, OSError) as error:
+        print(f"locust: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
     run = _runs[environment] = _Run(plan)
     leads, generates = not isinstance(runner, WorkerRunner), not isinstance(runner, MasterRunner)
 
@@ -126,7 +140,14 @@ def _init(environment: Environment, **_: Any) -> None:
         if not leads:
             return
         if plan.control:
-            post(plan.control, "/reset", {})  # the fakes' second 0 is ours
+            try:
+                post(plan.control, "/reset", {})  # the fakes' second 0 is ours
+            except OSError as error:
+                print(
+                    f"locust: no fakes at {plan.control} ({error}): start some, name them with --control and --target"
+                )
+                runner.quit()
+                return
         go = {"zero": time.time(), "parts": run.parts}
         if isinstance(runner, MasterRunner):
             runner.send_message("go", go)

@@ -244,9 +244,9 @@ class Advice:
     def recommended(self) -> Answer | None:
         """The channel to take: one that reaches the confidence, of these the one that is least trouble.
 
-        First those that no disputed reading and no announced change hits, then those that need no IP of one's own, then
-        those that the fewest people have to set up, then the soonest done. Channels that end at mailbox providers are
-        another claim: one is recommended only if no channel ends at a provider's door.
+        First those that no disputed reading turns, then those that need no IP of one's own, that no announced change
+        hits, that the fewest people have to set up, that are done the soonest. Channels that end at mailbox providers
+        are another claim: one is recommended only if no channel ends at a provider's door.
         """
         reached = [answer for answer in self.answers if answer.trials.reached]
         doors = [answer for answer in self.answers if answer.candidate.role == "submission"]
@@ -262,7 +262,7 @@ class Advice:
         units = answer.candidate.units
         people = (1 if answer.shareable else units) if answer.option is None else answer.option.people(units)
         own_ip = answer.option is not None and answer.option.own_ip
-        return answer.flips, any(change.hits for change in answer.changes), own_ip, people, answer.last
+        return answer.flips, own_ip, any(change.hits for change in answer.changes), people, answer.last
 
     def json(self) -> dict[str, Any]:
         """Return the document of `size --json`."""

@@ -392,6 +392,7 @@ def _load(options: argparse.Namespace) -> int:
         if options.out:
             (folder / "summary.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
             found.frame().to_parquet(folder / "attempts.parquet")
+            _draw(found, folder)
     if options.json:
         print(json.dumps(document, allow_nan=False))
     else:
@@ -402,12 +403,26 @@ def _load(options: argparse.Namespace) -> int:
     return 0 if found.counts and balances else 1
 
 
+def _draw(found: Any, folder: Path) -> None:
+    """Draw what happened in each minute to each tenant that is not a neighbour."""
+    from simlib.plot import save, timeline
+
+    for tenant in (one.name for one in found.scenario.tenants if not one.neighbour):
+        refusals = found.summaries[tenant].refusals
+        limit = max(refusals, key=refusals.__getitem__, default="")
+        figure = timeline(found.timeline(tenant), f"{found.alternative}: {tenant}, measured", limit)
+        save(figure, folder / f"timeline-{tenant}.png")
+
+
 def _validate(options: argparse.Namespace) -> int:
     from simlib.measured import twin_lines
-    from simlib.validate import over_smtp, validate
+    from simlib.validate import measurable, over_smtp, validate
 
     scenario = _scenario(options)
     chosen, left_out = over_smtp(scenario, options.alternative, options.as_of)
+    if options.time_scale is None and not measurable(scenario):
+        hours = f"{scenario.duration / 3600:g} h"
+        left_out.append(f"the measured gate: it takes {hours} an alternative; --time-scale X makes it X times as fast")
     with _place(options.out) as folder, _phases(options.json) as tell:
         found = validate(
             scenario,

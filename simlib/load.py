@@ -411,15 +411,19 @@ def load(
     for lane in lanes:
         if lane.provider.transport != "smtp":
             raise ValueError(f"{lane.provider.name} speaks {lane.provider.transport.upper()}: no load over SMTP")
-    messages = scenario.messages(seed, 0)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("client*.jsonl"), *folder.glob("locust*")):
-        old.unlink()
+        if target is not None and lane.oauth:
+            raise ValueError(
+                f"{lane.provider.name} wants OAuth tokens, and a target has nowhere to ask for them: "
+                "set auth = 'password' where the provider takes one, or leave the target out"
+            )
     if through not in ("", "postfix"):
         raise ValueError(f"through must be 'postfix', got {through!r}")
     if through and target is not None:
         raise ValueError("through takes the mail to fakes of its own: give no target")
-    for old in (*folder.glob("client*.jsonl"), *folder.glob("locust*"), *(folder / name for name in OF_A_RELAY)):
+    messages = scenario.messages(seed, 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    of_before = (name for kind in ("client*.jsonl", "server*.jsonl", "locust*") for name in folder.glob(kind))
+    for old in (*of_before, *(folder / name for name in OF_A_RELAY)):
         old.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
         control = ca = ""
@@ -429,7 +433,6 @@ def load(
             control, ca = f"127.0.0.1:{running.control}", str(running.ca)
         else:
             where = dict.fromkeys(providers, (target.name, target.address, target.port))
-            (folder / "server.jsonl").unlink(missing_ok=True)
         if through:
             inbox = running.ports.get(INBOX)
             port = stack.enter_context(_relay(folder, scenario, lanes, where, ca, scale, inbox))
@@ -638,7 +641,9 @@ def _attempts(
     address = {ip: position for position, ip in enumerate(ips)}
     kinds: dict[tuple[str, int, str, str, str, str], int] = {}
     table = np.full((len(rows), len(COLUMNS)), math.nan)
-    for position, row in enumerate(sorted(rows, key=lambda row: row["started_at"] or math.inf)):
+    for position, row in enumerate(
+        sorted(rows, key=lambda row: math.inf if row["started_at"] is None else row["started_at"])
+    ):
         ended = math.nan if row["ended_at"] is None or row["ended_at"] > duration else row["ended_at"]
         code = 0 if math.isnan(ended) else row["code"]
         said = ("", "") if math.isnan(ended) else (row["enhanced"], row["text"])

@@ -23,7 +23,7 @@ from simlib.pacing import fastest
 from simlib.provider import Limit, Provider
 from simlib.scenario import Scenario
 from simlib.sender import Pace
-from simlib.summary import summarize
+from simlib.summary import outcomes, summarize
 from simlib.tool import Habit, Tool
 from simlib.windows import INSTANT
 from simlib.workload import Messages
@@ -50,9 +50,10 @@ class Day:
     done : bool
         Every message offered by the deadline was accepted by then.
     offered, on_time, lost, held : int
-        Offered by the deadline; of these accepted by then; refused or given up; accepted though a limit made them late.
+        Offered by the deadline; of these accepted by then, and refused or given up; of all messages accepted though a
+        limit made them late.
     finished_at : float
-        When the last of all messages was accepted, inf if one never was.
+        When the last of those offered by the deadline was accepted, inf if one never was.
     throttled : dict
         For each limit, the messages that it made late or lost.
     causes : dict
@@ -388,23 +389,21 @@ def _day(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], own: Seq
     messages = attempts.messages
     summaries = [found for tenant, found in summarize(attempts, scenario, lanes).items() if tenant in own]
     mine = np.isin(messages.tenant, [messages.tenants.index(name) for name in own])
-    offered = int((mine & (messages.created_at <= deadline)).sum())
-
-    def total(metric: str) -> int:
-        return int(sum(found.numbers[metric] for found in summaries))
+    due = mine & (messages.created_at <= deadline)
+    accepted_at, lost = outcomes(attempts, lanes)
+    offered, on_time = int(due.sum()), int((accepted_at[due] <= deadline).sum())
 
     def merged(pick: Sequence[Mapping[str, float]]) -> dict[str, float]:
         names = dict.fromkeys(name for one in pick for name in one)
         return {name: sum(one.get(name, 0.0) for one in pick) for name in names}
 
-    all_accepted = total("accepted") == total("offered")
     return Day(
-        done=total("on_time") == offered,
+        done=on_time == offered,
         offered=offered,
-        on_time=total("on_time"),
-        lost=total("rejected") + total("expired"),
-        held=total("throttled_accepted"),
-        finished_at=max(found.numbers["finished_at"] for found in summaries) if all_accepted else math.inf,
+        on_time=on_time,
+        lost=int((lost & due).sum()),
+        held=int(sum(found.numbers["throttled_accepted"] for found in summaries)),
+        finished_at=float(accepted_at[due].max(initial=0.0)),
         throttled=merged([found.refusals for found in summaries]),
         causes=merged([found.bound_by for found in summaries]),
         others=merged([found.other_refusals for found in summaries]),

@@ -1,6 +1,7 @@
 """Where load may go: loopback, or a host that was named; never a provider (DESIGN §11)."""
 
 import ipaddress
+import re
 import socket
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from simlib.provider import Provider, names
 __all__ = ["Target", "checked"]
 
 PORTS: Final = 65535
+HOST: Final = re.compile(r"[a-z0-9_.:%-]+")
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
 SECOND_LEVEL: Final = ("ac", "co", "com", "go", "gov", "ne", "net", "or", "org")  # as in yahoo.co.jp
 
 Resolve = Callable[..., list[Any]]
@@ -64,8 +67,8 @@ def checked(target: str, allowed: Sequence[str] = (), resolve: Resolve = socket.
     """
     host, port = _split(target)
     _refuse_real(host, target)
-    named = any(_canonical(one) == host for one in allowed)
     literal = _address(host)
+    named = any(_names(one, host) for one in allowed)
     if literal is None and _looks_numeric(host):
         raise ValueError(f"target must spell an IP address in full, such as 127.0.0.1, got {host!r}")
     if literal is not None:
@@ -99,26 +102,44 @@ def _split(target: str) -> tuple[str, int]:
 
 def _canonical(host: str) -> str:
     """Return the one spelling of a name: lower case, no dot at the end, no full-width letters, in ASCII."""
-    plain = unicodedata.normalize("NFKC", host).strip().rstrip(".").lower()
+    plain = unicodedata.normalize("NFKC", host).strip().lower()
     for dot in "。．｡":
         plain = plain.replace(dot, ".")
     try:
-        return plain.encode("idna").decode() if not plain.isascii() else plain
+        plain = plain.encode("idna").decode() if not plain.isascii() else plain
     except UnicodeError:
-        raise ValueError(f"target must be a host name or an IP address, got {host!r}") from None
+        plain = ""
+    if not HOST.fullmatch(plain):
+        raise ValueError(f"a host must be a name or an IP address, got {host!r}")
+    return plain.rstrip(".")
 
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _address(host: str) -> Address | None:
-    """Return the IP address that a text spells out; IPv4 in IPv6 is IPv4."""
+    """Return the IP address that a text spells out; IPv4 as IPv6 has it (RFC 4291 §2.5.5.2) is IPv4."""
     try:
         found = ipaddress.ip_address(host)
     except ValueError:
         return None
-    mapped = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return mapped or found
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _names(allowed: str, host: str) -> bool:
+    """Whether a host that was allowed is this one; an address may be spelled in several ways."""
+    one = _canonical(allowed.strip().removeprefix("[").removesuffix("]"))
+    return one == host or (_address(one) is not None and _address(one) == _address(host))
+
+
+def _behind(address: Address) -> set[Address]:
+    """Return an address, and the IPv4 addresses that a gateway on the way would take it to."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return {address}
+    found = {address, address.sixtofour, *(address.teredo or ())[1:]}
+    if address in NAT64:
+        found.add(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return {one for one in found if one is not None}
 
 
 def _looks_numeric(host: str) -> bool:
@@ -161,5 +182,5 @@ def _refuse_same_address(addresses: Sequence[Address], host: str, resolve: Resol
                 theirs, _ = _look_up(real, resolve)
             except ValueError:
                 continue
-            if set(theirs) & set(addresses):
+            if set(theirs) & set().union(*map(_behind, addresses)):
                 raise ValueError(f"target must not be a provider's own server: {host!r} has the address of {real}")

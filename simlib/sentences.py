@@ -46,8 +46,10 @@ class Sentences:
     # The pieces
 
     def title(self, answer: Answer) -> str:
-        """Return what people call the channel."""
-        return answer.name if answer.option is None else answer.option.title[self.words.language]
+        """Return what people call the channel; a scenario has names of its own."""
+        if answer.option is None or "senders" not in self.advice.question:
+            return answer.name
+        return answer.option.title[self.words.language]
 
     def units(self, answer: Answer) -> str:
         """Return how many mailboxes or IPs there are; empty where there is nothing to count."""
@@ -307,7 +309,9 @@ class Sentences:
 
     def lines(self) -> list[str]:
         """Return everything as lines for a terminal: the answer first."""
-        said = [*self._wrap([self.question()]), "", *self._wrap(self.answer()), "", *aligned(self.table())]
+        apart = {self.words.say("shareable"), self.words.say("set_up")}  # said below, and the lines are long enough
+        rows = [{name: text for name, text in row.items() if name not in apart} for row in self.table()]
+        said = [*self._wrap([self.question()]), "", *self._wrap(self.answer()), "", *aligned(rows)]
         for answer in self.advice.answers:
             said += ["", self.title(answer), *self._wrap(self.details(answer), "  ")]
         return [*said, "", *self._wrap([*self.notes(), self.assumptions()])]

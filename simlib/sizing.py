@@ -240,8 +240,8 @@ def smallest(
 
     Notes
     -----
-    Bisection under common random numbers: run 0 alone brackets the answer, then `decide` moves it up or down from
-    there, by steps that double, and halves what is left. Each number that is tried sees the same messages.
+    Bisection under common random numbers: run 0 alone brackets the answer, `decide`, on the runs after it, moves it up
+    or down by steps that double, and halves what is left. Each number that is tried sees the same runs.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def smallest(
     """
 
     def enough(units: int) -> bool:
-        return decide(lambda run: done(units, run), confidence, random).reached
+        return decide(lambda run: done(units, run + 1), confidence).reached  # run 0 chose where to begin
 
     guess = _first(lambda units: done(units, 0), 1, most)
     if not random:

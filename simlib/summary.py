@@ -14,7 +14,7 @@ from simlib.windows import INSTANT
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS", "Summary", "delays", "summarize", "timeline"]
+__all__ = ["METRICS", "Summary", "delays", "outcomes", "summarize", "timeline"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
@@ -62,6 +62,13 @@ def delays(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant
     fates = _fates(attempts, message, code, late)
     mine = (messages.tenant == messages.tenants.index(tenant)) & (messages.created_at >= scenario.transient)
     return np.sort((fates.accepted_at - messages.created_at)[mine])
+
+
+def outcomes(attempts: Attempts, lanes: Sequence[Lane]) -> tuple[Floats, Bools]:
+    """Return when each message was accepted, in seconds, inf if never; and whether it was refused or given up."""
+    message, code, _, late = _columns(attempts, lanes)
+    fates = _fates(attempts, message, code, late)
+    return fates.accepted_at, fates.rejected | fates.expired
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNTS", "DELAYS", "Comparison", "Twin", "Validation", "over_smtp", "twin", "validate"]
 
+UNASKED: Final = 600.0
+"""Seconds of real time beyond which an alternative is measured only if a time scale was asked for or stated."""
 COUNTS: Final = ("offered", "accepted", "rejected", "expired", "waiting", "throttled")
 DELAYS: Final = ("delay_p50", "delay_p95", "delay_p99")
 
@@ -273,7 +275,8 @@ def validate(
     alternatives : sequence of str, optional
         Which; all that speak SMTP by default.
     time_scale : float, optional
-        Scenario seconds in a real one; the scenario's own by default.
+        Scenario seconds in a real one; the scenario's own by default. A scenario of more than `UNASKED` seconds that
+        states none is only replayed.
     tolerance : float
         The share of `offered` by which counts, and the share of themselves by which delays may differ.
     seed : int
@@ -329,6 +332,11 @@ def over_smtp(
     if not chosen:
         raise ValueError(f"no alternative speaks SMTP ({'; '.join(left_out)})")
     return chosen, left_out
+
+
+def measurable(scenario: Scenario) -> bool:
+    """Whether measuring takes no longer than somebody expects who didn't ask for a time scale."""
+    return "time_scale" in scenario.model_fields_set or scenario.duration <= UNASKED
 
 
 def _telling(progress: Progress | None, name: str) -> Callable[[str], Callable[[int, int], None] | None]:

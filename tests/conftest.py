@@ -4,10 +4,14 @@ Where everything is installed that tests need (`.ci/run` says so), one that is s
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from simlib.load import Load
 
 settings.register_profile("sendlab", deadline=None, derandomize=True, database=None)
 settings.load_profile("sendlab")
@@ -20,3 +24,29 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped, but nothing may be: {report.longreprtext}"
     return report
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs a command in this process: its exit code, stdout and stderr."""
+    from simlib.cli import main
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:  # argparse ends the process
+            code = int(end.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> "Load":
+    """A load test by two generators, which several files look at: it takes ten seconds."""
+    from loads import SCALE, mixed
+
+    from simlib.load import load
+
+    return load(mixed(), "all", tmp_path_factory.mktemp("measured"), time_scale=SCALE, processes=2)

@@ -108,6 +108,7 @@ def postfix(
         main = {**MAIN, "queue_directory": f"{home}/spool", "data_directory": f"{home}/data", **settings}
         (home / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
         (home / "etc/master.cf").write_text(MASTER.format(port=port) + services)
+        os.utime(home / "etc/main.cf", (0, 0))  # each process waits until the file hasn't changed for a second or two
         (home / "etc/resolv.conf").write_text(f"nameserver {nameserver}\n")
         certificate = trustme.CA().issue_cert(HOST).private_key_and_cert_chain_pem
         certificate.write_to_path(str(home / "etc/certificate.pem"))

@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 
 from simlib import experiment, plot
-from simlib.cli import main
 from simlib.provider import Provider, names
 
 SENDLAB = str(Path(sys.executable).with_name("sendlab"))
@@ -49,21 +48,6 @@ COMPARE = ("--replications", "3", "--jobs", "1")
 
 Say = Callable[..., tuple[int, str, str]]
 Compared = tuple[subprocess.CompletedProcess[str], Path]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Return a function that runs a command in this process: its exit code, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as end:  # argparse ends the process
-            code = int(end.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
