@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import psutil
 
 from simlib import plan
 from simlib.channel import COLUMNS, Attempts, Lane, Route, routes
@@ -140,11 +141,15 @@ def _process(command: Sequence[str], log: Path, **environment: str) -> Iterator[
         yield process
     finally:
         if process.poll() is None:
+            started = psutil.Process(process.pid).children(recursive=True)  # Locust's generators are its children
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(READY_WITHIN)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
+            for one in psutil.wait_procs(started, timeout=1)[1]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
+            psutil.wait_procs(started, timeout=READY_WITHIN)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
@@ -334,6 +339,7 @@ class Load:
             "differences": {},
             "rests_on": self.scenario.rests_on([self.alternative], self.as_of),
             "readings": [],
+            "random": self.scenario.random_parts(),
             "result": self.counts,
             "late": self.late,
             "offered_per_second": _finite(offered),

@@ -30,7 +30,8 @@ class Sentences:
     --------
     >>> from simlib.advice import advise
     >>> from simlib.question import from_team
-    >>> said = Sentences(advise(from_team(2, 10, have={"office365": None})), Words("en"))
+    >>> found = advise(from_team(2, 10, have={"office365": None}), question={"senders": 2})
+    >>> said = Sentences(found, Words("en"))
     >>> said.answer()[0]
     'Take Office 365: all 20 messages are accepted by 09:01.'
     """

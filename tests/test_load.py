@@ -100,7 +100,9 @@ def test_both_generators_use_what_was_mended(measured: Load) -> None:
     for row in sorted(measured.rows, key=lambda row: row["started_at"]):
         if row["tenant"] in stages:
             stages[row["tenant"]].append((row["sender"], row["code"]))
-    assert [code for _, code in stages["refused"]] == [250] * 15 + [535] * 4 + [250] * 5 + [550] * 5
+    codes = [code for _, code in stages["refused"]]
+    assert codes[:19] == [250] * 15 + [535] * 4
+    assert Counter(codes[19:]) == {250: 5, 550: 5}  # which of the ten is first, is chance
     first = [code for sender, code in stages["oauth"] if sender == "rep01@oauth.example"]
     assert first == [250, 535, 250]
 
@@ -186,7 +188,7 @@ def test_locust_s_own_tables_are_there(measured: Load) -> None:
     failures = pd.read_csv(measured.folder / "locust_failures.csv")
     refused = {(row.Method, row.Name, row.Occurrences) for row in failures.itertuples()}
     assert ("sparkpost", "auth", 4) in refused
-    assert ("google-mx", "mail", 31) in refused  # one sentence, one line, whatever ids and times stand in it
+    assert ("google-mx", "data", 31) in refused  # one sentence, one line, whatever ids and times stand in it
     assert (measured.folder / "locust.html").stat().st_size > 10_000
 
 

@@ -1,0 +1,84 @@
+"""The exact half of the twin run: no reply differs, for every shipped scenario; and one that differs is found."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loads import mixed
+
+from simlib.load import fakes, lines
+from simlib.replay import compare_ledger, exact, record, replay
+from simlib.scenario import Scenario
+from simlib.validate import over_smtp
+
+SCENARIOS = Path(__file__).parents[1] / "notebooks" / "scenarios"
+SHORT = {"team_day": "550min"}  # the morning's campaign is in it; all of the day takes a minute
+CASES = [
+    pytest.param(path, name, id=f"{path.stem}-{name}")
+    for path in sorted(SCENARIOS.glob("*.toml"))
+    for name in over_smtp(Scenario.load(path))[0]
+]
+
+
+@pytest.mark.parametrize(("path", "alternative"), CASES)
+def test_no_reply_differs(path: Path, alternative: str, tmp_path: Path) -> None:
+    scenario = Scenario.load(path)
+    if path.stem in SHORT:
+        morning = {"team": {"arrivals": _until_nine(scenario)}}
+        scenario = scenario.replace(duration=SHORT[path.stem], deadline="09:10", tenants=morning)
+    found = exact(tmp_path, scenario, alternative)
+    assert found.differences == ()
+    assert found.replies > 100
+
+
+def _until_nine(scenario: Scenario) -> list[dict[str, Any]]:
+    arrivals = next(tenant for tenant in scenario.data["tenants"] if tenant["name"] == "team")["arrivals"]
+    return [one for one in arrivals if one.get("first") != "10:00"]
+
+
+def test_incidents_tokens_and_holds_are_replayed_too(tmp_path: Path) -> None:
+    more = [
+        {"kind": "auth_disabled", "at": "30s", "tenant": "refused", "senders": 1, "repaired_after": "20s"},
+        {"kind": "blocklisted", "at": "20s", "channel": "pool", "ip": 1, "repaired_after": "10s"},
+    ]
+    scenario = mixed()
+    scenario = scenario.replace(events=[*scenario.data["events"], *more])
+    log = record(scenario, "all", scenario.messages(1, 0))
+    assert {command.what for command in log} >= {"token", "password", "state", "log_in", "offer", "end_of_data"}
+    assert exact(tmp_path, scenario, "all").differences == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"limits": {"google-mx/quota": "3/h"}}, {"limits": {"sparkpost/messages-per-day": "19/d"}}],
+    ids=["one more", "one less"],
+)
+def test_a_provider_that_counts_otherwise_is_found(changed: dict[str, Any], tmp_path: Path) -> None:
+    scenario = mixed()
+    log = record(scenario, "all", scenario.messages(1, 0))
+    providers = ["office365", "sparkpost", "google-mx", "gmail"]
+    with fakes(tmp_path, scenario.replace(**changed), providers, virtual=True) as running:
+        differences = replay(log, running, scenario, "all")
+    assert differences
+    assert compare_ledger(log, list(lines(running.ledger)), scenario, "all")
+
+
+def test_a_letter_in_a_sentence_is_found(tmp_path: Path) -> None:
+    scenario = mixed()
+    log = record(scenario, "all", scenario.messages(1, 0))
+    place = next(number for number, one in enumerate(log) if one.reply is not None and one.reply.code >= 400)
+    log[place] = log[place]._replace(said=log[place].said + "!")
+    with fakes(tmp_path, scenario, ["office365", "sparkpost", "google-mx", "gmail"], virtual=True) as running:
+        (difference,) = replay(log, running, scenario, "all")
+    assert "!" in difference
+    ledger = list(lines(running.ledger))
+    assert compare_ledger(log, ledger, scenario, "all") == []
+    assert len(compare_ledger(log, ledger[1:], scenario, "all")) == 1
+    assert len(compare_ledger(log, [{**ledger[0], "limit": "x"}, *ledger[1:]], scenario, "all")) == 2
+
+
+def test_a_replay_that_differs_is_not_exact(tmp_path: Path) -> None:
+    found = exact(tmp_path, mixed(), "all")
+    assert found.differences == ()
+    assert dataclasses.replace(found, differences=("one",)).differences

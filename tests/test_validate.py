@@ -1,0 +1,94 @@
+"""The measured half of the twin run: what is held against what, and how close it has to be."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simlib.load import Load
+from simlib.replay import Exact
+from simlib.scenario import Scenario
+from simlib.validate import COUNTS, Comparison, Validation, measurable, over_smtp, times, twin, validate
+
+TEAM_DAY = Path(__file__).parents[1] / "notebooks" / "scenarios" / "team_day.toml"
+
+
+@pytest.mark.parametrize(
+    ("simulated", "measured", "agrees"),
+    [
+        *((10.0, 11.0, True), (10.0, 11.1, False), (10.0, 9.0, True), (10.0, 8.9, False)),
+        *((math.inf, math.inf, True), (math.inf, 10.0, False), (10.0, math.inf, False)),
+        *((math.nan, math.nan, True), (math.nan, 10.0, False)),
+    ],
+)
+def test_two_numbers_agree_within_the_tolerance_and_never_by_having_none(
+    simulated: float, measured: float, agrees: bool
+) -> None:
+    assert Comparison("us", "accepted", simulated, measured, 1.0).agrees is agrees
+
+
+def test_every_count_of_a_load_is_its_twin_s(measured: Load) -> None:
+    found = twin(measured)
+    counts = [one for one in found.comparisons if one.metric in COUNTS or one.metric.startswith("refusals: ")]
+    assert [(one.tenant, one.metric, one.measured) for one in counts] == [
+        (one.tenant, one.metric, one.simulated) for one in counts
+    ]
+    assert {one.tenant for one in counts} == set(measured.summaries)
+    assert set(found.table().columns) == {"tenant", "metric", "simulated", "measured", "tolerance", "agrees"}
+    accepted = sum(one.numbers["accepted"] for one in measured.summaries.values())
+    assert accepted - 8 <= len(found.residuals()) <= accepted  # which of two that wait for one place is chance
+
+
+def test_holds_are_no_part_of_a_transaction(measured: Load) -> None:
+    setups, transactions = times(measured)
+    held = max(row["held"] for row in measured.rows)
+    assert 0 < transactions["office 365"] < held
+    assert all(seconds > 0 for seconds in setups.values())
+    rows = [
+        {**row, "held": row["held"] + 1.0, "data": row["data"] + 1.0 / measured.time_scale} for row in measured.rows
+    ]
+    again = times(dataclasses.replace(measured, rows=rows))[1]
+    assert again == pytest.approx(transactions, abs=1e-9)
+
+
+def test_what_differs_is_named_and_a_late_load_is_no_result(measured: Load) -> None:
+    found = twin(measured)
+    late = dataclasses.replace(measured, rows=[{**row, "late": 1.0} for row in measured.rows])
+    verdict = Validation({"all": Exact(3, ("one",))}, {"all": dataclasses.replace(found, load=late)})
+    assert not verdict.agrees
+    assert verdict.problems()[0] == "one"
+    assert "no result" in verdict.problems()[1]
+    document = verdict.json()
+    assert document["exact"] == {"replies": 3, "differences": 1}
+    assert document["agrees"] is False
+    assert set(document["alternatives"]["all"]["held"]["accepted"]) == {"simulated", "measured", "tolerance", "agrees"}
+
+
+def test_what_speaks_http_is_left_out_by_name_and_refused_if_asked_for() -> None:
+    scenario = Scenario.load(TEAM_DAY)
+    chosen, left_out = over_smtp(scenario)
+    assert left_out == ["Gmail: gmail-oauth speaks HTTP, not SMTP"]
+    assert {*chosen, "Gmail"} == set(scenario.alternatives)
+    with pytest.raises(ValueError, match="speaks HTTP"):
+        over_smtp(scenario, ["Gmail"])
+    with pytest.raises(ValueError, match="unknown alternative 'x'"):
+        over_smtp(scenario, ["x"])
+
+
+def test_nobody_waits_a_day_without_asking_for_it(tmp_path: Path) -> None:
+    scenario = Scenario.load(TEAM_DAY)
+    assert not measurable(scenario)
+    assert measurable(scenario.replace(time_scale=100))
+    assert measurable(scenario.replace(duration="9min", deadline="00:09", tenants=_at_once(scenario)))
+
+
+def _at_once(scenario: Scenario) -> dict[str, Any]:
+    return {tenant.name: {"senders": 1, "arrivals": {"kind": "batches", "size": 1}} for tenant in scenario.tenants}
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, 2.0])
+def test_a_tolerance_is_a_share(tolerance: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tolerance must be at least 0 and below 1"):
+        validate(Scenario.load(TEAM_DAY), tmp_path, tolerance=tolerance)
