@@ -10,6 +10,7 @@ import simpy
 from simpy.events import ProcessGenerator
 
 from benchmarks.books import reconcile_speed
+from benchmarks.client import client_cost
 from benchmarks.server import server_speed
 from simlib.estimate import Estimate
 from simlib.experiment import compare, run
@@ -131,4 +132,5 @@ if __name__ == "__main__":
     memory()
     coverage()
     server_speed()
+    client_cost()
     reconcile_speed()
