@@ -61,8 +61,14 @@ class UntilDone(LoadTestShape):
         """Say how many users there should be; None: it is over."""
         assert self.runner is not None
         run = _runs[self.runner.environment]
+        parts = self.runner.worker_count if isinstance(self.runner, MasterRunner) else 1
         if not run.parts:
-            run.begin(self.runner.worker_count if isinstance(self.runner, MasterRunner) else 1)
+            run.begin(parts)
+        if parts < run.parts:
+            # nobody sends its share, and nobody will say what became of it
+            print(f"locust: {run.parts - parts} of {run.parts} generators are gone, the run is over", file=sys.stderr)
+            self.runner.environment.process_exit_code = 1
+            return None
         return (run.users, float(run.users)) if run.undone else None
 
 

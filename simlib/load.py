@@ -554,7 +554,9 @@ def drive(folder: Path, processes: int = 1, progress: Progress | None = None) ->
                 progress(decided.count(), of)
     if process.returncode not in (0, -signal.SIGTERM):
         said = log.read_text(encoding="utf-8").strip().splitlines() or ["it said nothing"]
-        raise ValueError(f"Locust ended with {process.returncode}: {said[-1]} (see {log})")
+        # what `loadtests.user` says; Locust goes on talking after it
+        ours = [line for line in said if line.startswith("locust: ")]
+        raise ValueError(f"Locust ended with {process.returncode}: {(ours or said)[-1]} (see {log})")
 
 
 def _free_port() -> int:

@@ -300,8 +300,10 @@ def validate(
         place = folder / f"{number:02}"
         (place / "exact").mkdir(parents=True, exist_ok=True)
         tell = _telling(progress, name)
-        measured = load(scenario, name, place, seed=seed, time_scale=time_scale, as_of=as_of, progress=tell("measured"))
-        twins[name] = twin(measured, tolerance)
+        if time_scale is not None or measurable(scenario):
+            told = tell("measured")
+            measured = load(scenario, name, place, seed=seed, time_scale=time_scale, as_of=as_of, progress=told)
+            twins[name] = twin(measured, tolerance)
         replays[name] = exact(place / "exact", scenario, name, seed, as_of, tell("exact"))
     return Validation(replays, twins)
 

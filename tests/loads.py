@@ -8,7 +8,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +121,6 @@ def reconciled(capsys: Any, clients: Sequence[Path], server: Path) -> Reconciled
 def swallowing(port: int, chosen: set[str]) -> Iterator[int]:
     """Stand between clients and a server: the first reply to the text of each chosen message never arrives."""
     left = set(chosen)
-    closing = socket.socket()
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
 
     def pass_on(client: socket.socket) -> None:
@@ -155,11 +154,11 @@ def swallowing(port: int, chosen: set[str]) -> Iterator[int]:
         with suppress(OSError):
             pass_on(client)
 
-    with ExitStack() as stack:
-        stack.callback(closing.close)
-        thread = threading.Thread(target=accept)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(listener.close)
-        stack.callback(listener.shutdown, socket.SHUT_RDWR)
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
         yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()

@@ -123,20 +123,21 @@ def scripted(script: Script) -> Iterator[Scripted]:
 
 
 def answering(**answers: bytes | list[bytes]) -> Script:
-    """Write a script: what is answered to each verb, one by one if there are several; the last one repeats.
+    """Write a script: what is answered to each verb; of several, one after the other, and the last one repeats.
 
     ``EOD`` is the reply after the text, ``RESPONSE`` the one to a line that is no command. The server closes after a
     421, and after an answer that isn't a whole line.
     """
     every: dict[str, bytes | list[bytes]] = {**GREETING, **answers}
+    told: dict[str, int] = {}  # on all connections
+    lock = threading.Lock()
 
     def script(one: Conversation) -> None:
-        told: dict[str, int] = {}
-
         def tell(verb: str) -> bytes:
             answer = every.get(verb, b"500 5.5.2 What?\r\n")
             if isinstance(answer, list):
-                number = told[verb] = told.get(verb, -1) + 1
+                with lock:
+                    number = told[verb] = told.get(verb, -1) + 1
                 answer = answer[min(number, len(answer) - 1)]
             one.say(answer)
             return answer

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from loads import mixed
+from test_agreement import IN_THE_WAY, SERVED, small
 
 from simlib.load import fakes, lines
+from simlib.provider import Provider
 from simlib.replay import compare_ledger, exact, record, replay
 from simlib.scenario import Scenario
 from simlib.validate import over_smtp
 
 SCENARIOS = Path(__file__).parents[1] / "notebooks" / "scenarios"
-SHORT = {"team_day": "550min"}  # the morning's campaign is in it; all of the day takes a minute
+SHORT = {"team_day": "550min"}  # the morning's campaign is in it, a tenth as large; all of the day takes a minute
 CASES = [
     pytest.param(path, name, id=f"{path.stem}-{name}")
     for path in sorted(SCENARIOS.glob("*.toml"))
@@ -34,7 +36,61 @@ def test_no_reply_differs(path: Path, alternative: str, tmp_path: Path) -> None:
 
 def _until_nine(scenario: Scenario) -> list[dict[str, Any]]:
     arrivals = next(tenant for tenant in scenario.data["tenants"] if tenant["name"] == "team")["arrivals"]
-    return [one for one in arrivals if one.get("first") != "10:00"]
+    return [
+        {**one, "per_sender": 4} if one.get("first") == "09:00" else one
+        for one in arrivals
+        if one.get("first") != "10:00"
+    ]
+
+
+AT_ONCE = 5
+
+
+def everybody(number: int) -> Scenario:
+    """A scenario with a channel to each provider, every fifth of whose limits is so low that it is met.
+
+    And something happens to everybody's credentials and addresses meanwhile.
+    """
+    tenants, channels, events = [], [], []
+    limits: dict[str, Any] = {}
+    for place, name in enumerate(SERVED):
+        provider = Provider.load(name)
+        lowered = {one.id: small(one) for one in provider.limits[number::AT_ONCE]}
+        limits |= {f"{name}/{id_}": amount for id_, amount in (IN_THE_WAY.get(name, {}) | lowered).items()}
+        for kind, recipients, size in (("large", 1, 4_000), ("few", 1, 1_500), ("many", 4, 1_500)):
+            at_once = {"kind": "batches", "first": f"{10 + place / 10}s", "size": 14 if kind == "few" else 6}
+            later = {"kind": "batches", "first": "2h", "size": 3}
+            one = {"name": f"{kind}-{name}", "senders": 1, "recipients": recipients, "bytes": size}
+            tenants.append({**one, "arrivals": [at_once, later]})
+        mine = [f"{kind}-{name}" for kind in ("large", "few", "many")]
+        takes_time = "transactions" in lowered or not any(limit.holds for limit in provider.limits)
+        channels.append(
+            {
+                **{"name": name, "tenants": mine, "to": name, "connections": 4, "ips": 2},
+                **{"messages_per_session": 4, "retry": ["40s", "61s", "25h"], "service": "2s" if takes_time else "0s"},
+            }
+        )
+        if provider.role == "delivery":
+            listed = {"channel": name, "ip": 1}
+            events += [{"kind": "blocklisted", "at": "1h", **listed}, {"kind": "delisted", "at": "3h", **listed}]
+        elif provider.auth and provider.credential in ("account", "domain"):
+            broken = ("password_change", "auth_disabled", "token_revoked")[(place + number) % 3]
+            more = {"at": "1h", "tenant": f"few-{name}", "senders": 1, "repaired_after": "2h"}
+            events.append({"kind": broken, **more})
+    alternative = {"all": {"channels": channels}}
+    data = {"name": f"limit {number}", "duration": "30h", "tenants": tenants, "alternatives": alternative}
+    return Scenario.build({**data, "limits": limits, "events": events})
+
+
+@pytest.mark.parametrize("number", range(AT_ONCE))
+def test_no_reply_of_any_provider_differs(number: int, tmp_path: Path) -> None:
+    """All that are served at once, and each of the lowered limits has spoken."""
+    scenario = everybody(number)
+    log = record(scenario, "all", scenario.messages(1, 0))
+    spoke = {command.reply.limit for command in log if command.reply is not None} - {""}
+    assert {limit for limit, amount in scenario.data["limits"].items() if amount != "off"} - spoke == set()
+    found = exact(tmp_path, scenario, "all")
+    assert found.differences == ()
 
 
 def test_incidents_tokens_and_holds_are_replayed_too(tmp_path: Path) -> None:

@@ -40,7 +40,14 @@ def test_loopback_is_free(target: str, address: str) -> None:
     "host",
     [
         *("smtp.office365.com", "SMTP.Office365.COM", "smtp.office365.com.", "ｓｍｔｐ．office365．com"),
-        *("smtp。office365。com", "outlook.office365.com", "office365.com", "anything.l.google.com", "x.amazonaws.com"),
+        *(
+            "smtp。office365。com",
+            "smtp.office365.com。",
+            "smtp.office365.com．",
+            "smtp.office\u200b365.com",
+        ),
+        *("smtp.office365.com..", "SMTP.GMAIL.COM.", "aspmx.l.google.com", "us.mail.protection.outlook.com"),
+        *("outlook.office365.com", "office365.com", "anything.l.google.com", "x.amazonaws.com"),
     ],
 )
 def test_a_provider_s_host_is_refused_however_it_is_spelled_and_whatever_is_allowed(host: str) -> None:
@@ -71,6 +78,45 @@ def test_what_is_not_loopback_has_to_be_named(target: str) -> None:
         checked(target)
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("relay.example", "RELAY.Example."),
+        ("relay.example", "ｒｅｌａｙ．example"),
+        ("[2001:db8::7]", "2001:DB8:0:0::0007"),
+        ("2001:db8::7", "[2001:db8::7]"),
+        ("[::ffff:10.0.0.7]", "10.0.0.7"),
+    ],
+)
+def test_a_host_is_named_in_any_spelling(host: str, allowed: str) -> None:
+    host = f"[{host}]" if ":" in host and "[" not in host else host
+    found = checked(f"{host}:25", allowed=[allowed], resolve=resolving("10.0.0.7"))
+    assert found.address in ("10.0.0.7", "2001:db8::7")
+
+
+@pytest.mark.parametrize("allowed", ["relay.example:25", "example", "xrelay.example", "*", "10.0.0.70", ""])
+def test_no_other_host_is_meant(allowed: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a loopback address|must be a name"):
+        checked("relay.example:25", allowed=[allowed], resolve=resolving("10.0.0.7"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["203.0.113.9", "::ffff:203.0.113.9", "2002:cb00:7109::1", "64:ff9b::203.0.113.9", "2001:0:a00:1::34ff:8ef6"],
+)
+def test_a_provider_s_address_is_refused_also_where_a_gateway_leads_to_it(address: str) -> None:
+    """As itself, as IPv6 has it, through 6to4 (RFC 3056), NAT64 (RFC 6052) and Teredo (RFC 4380)."""
+    target = f"[{address}]:25" if ":" in address else f"{address}:25"
+    with pytest.raises(ValueError, match=r"has the address of smtp\.office365\.com"):
+        checked(target, allowed=[address], resolve=resolving("10.0.0.7"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "[::ffff:0.0.0.0]", "224.0.0.1", "[ff02::1]"])
+def test_what_is_nobody_s_or_everybody_s_address_is_no_target_though_it_is_named(host: str) -> None:
+    with pytest.raises(ValueError, match="must be one host's address"):
+        checked(f"{host}:25", allowed=[host], resolve=resolving("10.0.0.7"))
+
+
 def test_a_name_has_to_be_named_even_if_it_resolves_to_loopback() -> None:
     with pytest.raises(ValueError, match="or a host named by --allow-host"):
         checked("relay.example:25", resolve=resolving("127.0.0.1"))
@@ -83,7 +129,8 @@ def test_a_host_that_is_named_is_looked_up_once_and_its_address_kept() -> None:
         if host != "relay.example":
             raise OSError("no such name")
         asked.append(host)
-        return resolving("10.0.0.7" if len(asked) == 1 else "203.0.113.9")(host)
+        found: list[Any] = resolving("10.0.0.7" if len(asked) == 1 else "203.0.113.9")(host)
+        return found
 
     found = checked("Relay.Example:25", allowed=["relay.example."], resolve=rebinding)
     assert found == Target("relay.example", "10.0.0.7", 25)
@@ -116,6 +163,14 @@ def test_a_refusal_comes_before_any_socket(say: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(socket, "socket", opened)
     monkeypatch.setattr(socket, "create_connection", opened)
     scenario = "notebooks/scenarios/twin_hour.toml"
-    for target in ("smtp.sparkpostmail.com:587", "10.0.0.1:25", "relay.example:25"):
-        code, out, err = say("load", scenario, "--alternative", "SparkPost", "--target", target)
+    monkeypatch.setattr(socket, "getaddrinfo", opened)
+    for target, *more in (
+        ("smtp.sparkpostmail.com:587",),
+        ("smtp.sparkpostmail.com:587", "--allow-host", "smtp.sparkpostmail.com"),
+        ("10.0.0.1:25",),
+        ("relay.example:25", "--allow-host", "other.example"),
+        ("0x7f.1:25",),
+        ("nonsense",),
+    ):
+        code, out, err = say("load", scenario, "--alternative", "SparkPost", "--target", target, *more)
         assert (code, out, err.count("\n")) == (2, "", 1)

@@ -455,7 +455,7 @@ def test_every_fake_takes_a_message_from_it(name: str) -> None:
 def test_it_reads_the_same_replies_as_smtplib() -> None:
     script = answering(
         EHLO=PIPELINING,
-        RCPT=[GREETING["RCPT"], b"452-4.5.3 Too many\r\n452 4.5.3 recipients\r\n"],
+        RCPT=[GREETING["RCPT"]] * 2 + [b"452-4.5.3 Too many\r\n452 4.5.3 recipients\r\n"],
         EOD=b"552-5.3.4 Too\r\n552 5.3.4 large\r\n",
     )
     message = text("us-1", "us@us.example", TO, 500)

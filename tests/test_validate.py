@@ -1,12 +1,15 @@
 """The measured half of the twin run: what is held against what, and how close it has to be."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loads import MIXED
 
+from simlib import validate as validate_module
 from simlib.load import Load
 from simlib.replay import Exact
 from simlib.scenario import Scenario
@@ -77,15 +80,58 @@ def test_what_speaks_http_is_left_out_by_name_and_refused_if_asked_for() -> None
         over_smtp(scenario, ["x"])
 
 
-def test_nobody_waits_a_day_without_asking_for_it(tmp_path: Path) -> None:
+def test_nobody_waits_a_day_without_asking_for_it(
+    tmp_path: Path, say: Any, measured: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenario = Scenario.load(TEAM_DAY)
     assert not measurable(scenario)
     assert measurable(scenario.replace(time_scale=100))
     assert measurable(scenario.replace(duration="9min", deadline="00:09", tenants=_at_once(scenario)))
 
+    monkeypatch.setattr(validate_module, "load", lambda *_, **__: measured)
+    monkeypatch.setattr(validate_module, "exact", lambda *_, **__: Exact(3, ()))
+    found = validate(scenario, tmp_path)
+    assert (set(found.exact), dict(found.twins)) == (set(scenario.alternatives) - {"Gmail"}, {})
+    assert set(validate(scenario, tmp_path, ["SparkPost"], time_scale=720).twins) == {"SparkPost"}
+    code, out, _ = say("validate", TEAM_DAY)
+    assert code == 0
+    assert "Left out: Gmail: gmail-oauth speaks HTTP" in out
+    assert "Left out: the measured gate: it takes 24 h an alternative; --time-scale X makes it X times as fast" in out
+
 
 def _at_once(scenario: Scenario) -> dict[str, Any]:
     return {tenant.name: {"senders": 1, "arrivals": {"kind": "batches", "size": 1}} for tenant in scenario.tenants}
+
+
+def test_the_command_runs_both_gates(tmp_path: Path, say: Any, measured: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load is the one that the suite has; whether its delays are close enough, is this machine's matter."""
+    monkeypatch.setattr(validate_module, "load", lambda *_, **__: measured)
+    scenario = tmp_path / "mixed.json"
+    scenario.write_text(json.dumps(MIXED), encoding="utf-8")
+    code, out, err = say("validate", scenario, "--json", "--out", tmp_path / "out", "--time-scale", 20)
+    found = json.loads(out)
+    assert (code, err) == (0 if found["agrees"] else 1, "")
+    assert found["exact"]["differences"] == 0
+    assert found["exact"]["replies"] > 100
+    assert set(found["alternatives"]["all"]) == {"held", "refused", "deferred", "waiting", "oauth"}
+    for metrics in found["alternatives"]["all"].values():
+        assert {*COUNTS, "goodput_per_hour", "delay_p50", "delay_p95", "delay_p99"} <= set(metrics)
+        assert all(set(one) == {"simulated", "measured", "tolerance", "agrees"} for one in metrics.values())
+    assert json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8")) == found
+    assert {"attempts.parquet", "residuals.png", "exact"} <= {path.name for path in (tmp_path / "out" / "01").iterdir()}
+
+
+def test_a_letter_that_differs_is_told_and_is_no_agreement(
+    tmp_path: Path, say: Any, measured: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validate_module, "load", lambda *_, **__: measured)
+    monkeypatch.setattr(validate_module, "exact", lambda *_, **__: Exact(3, ("simulated 250, got 251",)))
+    scenario = tmp_path / "mixed.json"
+    scenario.write_text(json.dumps(MIXED), encoding="utf-8")
+    code, out, _ = say("validate", scenario)
+    assert (code, out.startswith("SIMULATION AND REAL SMTP DO NOT AGREE.")) == (1, True)
+    assert "1 differ" in out
+    assert "simulated 250, got 251" in out
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0, 2.0])
