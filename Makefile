@@ -2,7 +2,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab bench lint lock clean
+.PHONY: help demo test lab app bench lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ test: lint ## run the checkers and all tests
 	.venv/bin/pytest
 
 lab: .venv/installed ## open the notebooks in JupyterLab
-	.venv/bin/jupyter lab --ip=127.0.0.1 notebooks
+	.venv/bin/sendlab lab
+
+app: .venv/installed ## ask which channel in a browser, without code
+	.venv/bin/sendlab app
 
 bench: .venv/installed ## run the benchmarks
 	.venv/bin/python -m benchmarks

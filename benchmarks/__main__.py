@@ -14,6 +14,7 @@ from benchmarks.client import client_cost
 from benchmarks.server import server_speed
 from simlib.estimate import Estimate
 from simlib.experiment import compare, run
+from simlib.look import Asked, looks
 from simlib.scenario import Scenario
 
 ROUNDS = 5
@@ -90,6 +91,17 @@ def answer_time() -> None:
         )
 
 
+def look_time() -> None:
+    """Print how long the app simulates until it draws a channel, and how long it draws: what moving a slider costs."""
+    for asked in (Asked(group_email=0), Asked()):
+        for look in looks(asked)[:2]:
+            began = time.perf_counter()
+            for _ in range(20):
+                look = look.more()  # noqa: PLW2901 - a look grows
+            took = time.perf_counter() - began
+            print(f"the app, {look.name}, {look.offered:,} messages, 20 days: {took * 1e3:.0f} ms without the drawing")
+
+
 MEMORY = """
 import resource, sys
 from benchmarks.__main__ import office365
@@ -129,6 +141,7 @@ def coverage(studies: int = 2_000, replications: int = 20) -> None:
 if __name__ == "__main__":
     simulation_speed()
     answer_time()
+    look_time()
     memory()
     coverage()
     server_speed()

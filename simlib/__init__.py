@@ -55,6 +55,7 @@ _HOMES = {
     "compare": "experiment",
     "run": "experiment",
     "frame": "record",
+    "ledger": "record",
     "Result": "experiment",
     "advise": "advice",
     "from_scenario": "question",

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from simlib.estimate import Estimate
+from simlib.facts import table_html
 from simlib.option import Option
 from simlib.prices import Prices
 from simlib.provider import Provider
@@ -264,6 +265,23 @@ class Advice:
         own_ip = answer.option is not None and answer.option.own_ip
         return answer.flips, own_ip, any(change.hits for change in answer.changes), people, answer.last
 
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "channel": answer.name,
+                "in time": "yes" if answer.trials.reached else "no",
+                "probability": "{:.0%} to {:.0%}".format(*answer.trials.interval),
+                "accepted by": clock(answer.candidate, answer.last) or "never",
+                "enough": f"{answer.need.count} {answer.need.unit}" if answer.need.count else "–",
+                "takes at most": f"{answer.largest.messages:,}{' or more' if answer.largest.or_more else ''}",
+                "fails": f"{answer.lost:,.0f}",
+                "to type": answer.setting or "–",
+            }
+            for answer in self.answers
+        ]
+        best = self.recommended
+        return table_html(rows, f"take {best.name}" if best else "none is in time")
+
     def json(self) -> dict[str, Any]:
         """Return the document of `size --json`."""
         return {
@@ -507,7 +525,7 @@ def _document(answer: Answer, currency: str) -> dict[str, Any]:
         "runs": answer.trials.runs,
         "reached": answer.trials.reached,
         "offered": answer.offered,
-        "finished_at": {**finished.json(), "clock": clock(answer.candidate, finished.high)},
+        "finished_at": {**finished.json(), "clock": clock(answer.candidate, answer.last)},
         "needed": {"unit": answer.need.unit or None, "count": answer.need.count},
         "largest": {"messages": answer.largest.messages, "or_more": answer.largest.or_more},
         "setting": None

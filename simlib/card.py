@@ -28,6 +28,8 @@ SPOKEN = (
 """The words that the page itself speaks."""
 WIDE, BAR, ROW = 480.0, 16.0, 46.0
 """Units of a plot: how wide it is, how high a bar and a row are."""
+LONGEST = 28
+"""Letters of a name in a plot."""
 GOOD, LATE, LOST = "#0072B2", "#E69F00", "#1d2433"
 Progress = Callable[[int, int], None]
 
@@ -132,10 +134,11 @@ def _place(advice: Advice, answer: Answer, people: int, volume: int) -> tuple[fl
     """Simulate one place of the grid: the channel as answered, with as many mailboxes as people if that is so now."""
     asked = advice.question
     if (people, volume) == (asked["senders"], asked["per_sender"]):
-        day = answer.days[0]
+        finished_at, lost = answer.last, round(answer.lost)
     else:
         day = _like(answer, advice, people, volume).day(advice.seed, 0, advice.as_of)
-    return (round(day.finished_at, 1) if math.isfinite(day.finished_at) else None, day.lost)
+        finished_at, lost = day.finished_at, day.lost
+    return (round(finished_at, 1) if math.isfinite(finished_at) else None, lost)
 
 
 def _like(answer: Answer, advice: Advice, people: int, volume: int) -> Candidate:
@@ -244,29 +247,31 @@ def _when(advice: Advice, said: Sentences) -> str:
     # a channel that is done within minutes should be seen beside a deadline hours later
     until = max([deadline, *ends]) * 1.02
     height = ROW * len(advice.answers) + 26
-    marks = []
     x = deadline / until * WIDE
-    marks.append(
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="18" y2="{height - 18:.0f}" stroke="{LOST}" stroke-width="1.5" '
-        'stroke-dasharray="5 3"/>'
-    )
-    results = []
+    bars, texts, results = [], [], []
     for row, answer in enumerate(advice.answers):
         top = row * ROW
-        marks.append(_text(0, top + 14, said.title(answer), "strong"))
+        texts.append(_text(0, top + 14, _short(said.title(answer)), "strong"))
         if math.isfinite(answer.last):
             wide = max(2.0, answer.last / until * WIDE)
-            marks.append(_bar(0, top + 20, wide, GOOD if answer.trials.reached else "url(#late)"))
+            bars.append(_bar(0, top + 20, wide, GOOD if answer.trials.reached else "url(#late)"))
             label = said.at(answer, answer.last)
         else:
-            wide = 0.0
-            label = f"\N{MULTIPLICATION X} {words.say('refused_some', count=round(answer.lost))}"
+            wide, lost = 0.0, round(answer.lost)
+            label = f"\N{MULTIPLICATION X} {words.say('refused_some', count=lost) if lost else words.say('never')}"
         inside = wide > WIDE * 0.75
-        marks.append(_label(wide - 6 if inside else wide + (6 if wide else 0), top + 32, label, inside))
+        at = wide - 6 if inside else wide + 6 if wide else 0
+        texts.append(_text(at, top + 32, label, "strong", "end" if inside else "start"))
         results.append(f"{said.title(answer)}{words.say('colon')}{label}")
-    marks.append(_text(0, height - 4, said.start, "soft"))
-    marks.append(_text(min(x, WIDE), height - 4, said.deadline, "strong", "end" if x > WIDE - 24 else "middle"))
+    line = (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - 18:.0f}" stroke="{LOST}" stroke-width="1.5" '
+        'stroke-dasharray="5 3"/>'
+    )
+    if x > 80:
+        texts.append(_text(0, height - 4, said.start, "soft"))
+    texts.append(_text(min(x, WIDE), height - 4, said.deadline, "strong", "end" if x > WIDE - 24 else "middle"))
     text = words.say("plot_when_text", start=said.start, deadline=said.deadline) + " " + "; ".join(results)
+    marks = [*bars, line, *texts]  # letters stand on the line, and the line on the bars
     return _figure("when", words.say("plot_when"), text, height, marks)
 
 
@@ -284,7 +289,7 @@ def _what(advice: Advice, said: Sentences) -> str:
             ("legend_late", max(0.0, offered - on_time - answer.lost), "url(#late)"),
             ("legend_lost", answer.lost, "url(#lost)"),
         )
-        marks.append(_text(0, top + 14, said.title(answer), "strong"))
+        marks.append(_text(0, top + 14, _short(said.title(answer)), "strong"))
         numbers = []
         for key, count, color in parts:
             if count < 0.5:
@@ -302,6 +307,11 @@ def _what(advice: Advice, said: Sentences) -> str:
     )
     text = f"{words.say('plot_what_text', deadline=said.deadline)} {'; '.join(results)}"
     return _figure("what", words.say("plot_what"), text, height, marks, f'<p class="key">{key}</p>')
+
+
+def _short(title: str) -> str:
+    """Cut a name off that would run into what stands at the right."""
+    return title if len(title) <= LONGEST else f"{title[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 PATTERNS = (
@@ -325,16 +335,6 @@ def _figure(name: str, title: str, text: str, height: float, marks: Sequence[str
 def _bar(x: float, y: float, wide: float, fill: str, high: float = BAR) -> str:
     edge = f' stroke="{LOST}" stroke-width="0.8"' if fill.startswith("url") else ""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.0f}" fill="{fill}"{edge}/>'
-
-
-def _label(x: float, y: float, text: str, inside: bool) -> str:
-    """Write beside the end of a bar, or on white at the end within it."""
-    if not inside:
-        return _text(x, y, text, "strong")
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" class="strong" text-anchor="end" stroke="#fff" stroke-width="5" '
-        f'paint-order="stroke">{escape(text)}</text>'
-    )
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:

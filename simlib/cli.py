@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "loadtests.reconcile", *given[1:]])
     parser = _parser()
     passed: list[str] = []
-    if given[:1] == ["lab"] and "--" in given:
+    if given[:1] in (["lab"], ["app"]) and "--" in given:
         given, passed = given[: given.index("--")], given[given.index("--") + 1 :]
     options = parser.parse_args(given, argparse.Namespace(passed=passed))
     if options.command is None:
@@ -118,6 +118,18 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
     lab.add_argument("--json", action="store_true", help="one JSON document on stdout when it is ready: url, folder")
     lab.set_defaults(run=_lab)
+
+    app = commands.add_parser(
+        "app",
+        help="ask which channel with sliders, in a browser and without code",
+        description="Opens the app: sliders for senders, volume, group e-mail, deadline, pace and retry, and an answer "
+        "that is simulated while they move. On loopback and with a token.",
+        epilog="What follows -- goes to Voila: sendlab app -- --port=9999",
+    )
+    app.add_argument("--lang", choices=("en", "ja"), default="en", help="the language it opens in (en)")
+    app.add_argument("--no-browser", action="store_true", help="only print the address")
+    app.add_argument("--json", action="store_true", help="one JSON document on stdout when it is ready: url")
+    app.set_defaults(run=_app)
     return parser
 
 
@@ -637,4 +649,18 @@ def _lab(options: argparse.Namespace) -> int:
             print(f"The notebooks are at {url}\nCtrl-C ends it.", flush=True)
 
     serve(folder, [*["--no-browser"] * options.no_browser, *options.passed], ready)
+    return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    import webbrowser
+
+    from simlib.lab import serve_app
+
+    def ready(url: str) -> None:
+        print(json.dumps({"url": url}) if options.json else f"The app is at {url}\nCtrl-C ends it.", flush=True)
+        if not options.no_browser:
+            webbrowser.open(url)
+
+    serve_app(options.lang, options.passed, ready)
     return 0

@@ -356,6 +356,16 @@ class Result:
             )
         return pd.DataFrame(rows)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Result {self.scenario.name!r}: {len(self.runs)} alternatives, {self.replications} replications, "
+            f"seed {self.seed}, facts as of {self.as_of}>"
+        )
+
+    def __str__(self) -> str:
+        means = self.table().pivot_table("mean", "metric", ["alternative", "tenant"], sort=False)
+        return str(means.to_string(float_format="{:,.6g}".format, na_rep="–"))
+
     def _repr_html_(self) -> str:
         means = self.table().pivot_table("mean", ["alternative", "tenant"], "metric", sort=False)
         return str(means.to_html(float_format="{:,.6g}".format, na_rep="–"))

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -296,6 +297,46 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: must be an object, got {type(found).__name__}")
     return found
+
+
+def table_html(rows: Sequence[Mapping[str, object]], caption: str = "") -> str:
+    """Return rows of text as an HTML table, as a notebook shows it; an address becomes a link to its host.
+
+    Examples
+    --------
+    >>> ">learn.microsoft.com</a>" in table_html([{"limit": "30/min", "source": "https://learn.microsoft.com/a"}])
+    True
+    """
+    heads = "".join(f'<th style="text-align: left">{escape(str(name))}</th>' for name in (rows[0] if rows else ()))
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(str(value))}</td>' for value in row.values())}</tr>" for row in rows)
+    title = f'<caption style="text-align: left; font-weight: bold">{escape(caption)}</caption>' if caption else ""
+    return f"<table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def table_text(rows: Sequence[Mapping[str, object]], caption: str = "") -> str:
+    """Return rows of text as a plain table, as a terminal shows it.
+
+    Examples
+    --------
+    >>> print(table_text([{"limit": "per-minute", "amount": "30/min"}], "office365"))
+    office365
+    limit       amount
+    per-minute  30/min
+    """
+    columns = [[str(name), *(str(row[name]) for row in rows)] for name in (rows[0] if rows else ())]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in zip(*columns, strict=True)
+    ]
+    return "\n".join([caption, *lines] if caption else lines)
+
+
+def _cell(text: str) -> str:
+    """Escape a text for HTML; an address is shown as its host, linked."""
+    if not text.startswith(("https://", "http://")) or " " in text:
+        return escape(text)
+    return f'<a href="{escape(text)}">{escape(text.split("/")[2])}</a>'
 
 
 def parse_as(kind: Any, value: object) -> Any:

@@ -1,4 +1,7 @@
-"""JupyterLab on the notebooks, however sendlab was installed: nothing leaves the machine, nothing is overwritten."""
+"""JupyterLab on the notebooks, and the app, however sendlab was installed.
+
+Both listen on loopback, with a token; nothing is asked of another machine, and no file that is there is overwritten.
+"""
 
 import json
 import os
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["START", "Unpacked", "default_folder", "serve", "shipped", "unpack"]
+__all__ = ["START", "Unpacked", "default_folder", "serve", "serve_app", "shipped", "unpack"]
 
 START = "README.md"
 """What JupyterLab opens first."""
@@ -128,6 +131,42 @@ def serve(folder: Path, options: Sequence[str], ready: Callable[[str], None]) ->
 
         server.io_loop.add_callback(tell)
         server.start()
+
+
+def serve_app(language: str, options: Sequence[str], ready: Callable[[str], None]) -> None:
+    """Run the app, notebook 06's widget without any code, until it is stopped: on loopback, with a token.
+
+    Parameters
+    ----------
+    language : str
+        What it speaks at first: ``en`` or ``ja``.
+    options : sequence of str
+        Further options of Voila, such as ``--port=9999``; they go before ours.
+    ready : callable
+        Told the address, token included, as soon as the server answers.
+    """
+    home = Path(str(files("simlib") / "jupyter"))
+    paths = [str(home), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(paths)  # where Voila looks for the template
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    from voila.app import Voila
+
+    class App(Voila):  # type: ignore[misc]
+        """Voila that says when it is ready, instead of opening a browser."""
+
+        def launch_browser(self) -> None:
+            ready(f"{self.connection_url}?lang={language}&token={self.token}")
+
+    own = [
+        str(home / "app.ipynb"),
+        "--Voila.ip=127.0.0.1",
+        f"--Voila.token={secrets.token_hex(24)}",
+        "--Voila.log_level=WARN",
+        "--Voila.open_browser=True",
+        "--VoilaConfiguration.template=sendlab",
+        "--VoilaConfiguration.show_tracebacks=False",
+    ]
+    App.launch_instance([*own, *options])
 
 
 def _own(folder: Path, token: str, page: str) -> list[str]:

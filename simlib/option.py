@@ -14,7 +14,7 @@ from simlib.facts import Fact, Frozen, check, read_toml
 from simlib.provider import Provider
 from simlib.provider import names as providers
 
-__all__ = ["Option", "Step", "options", "timing"]
+__all__ = ["Option", "Step", "again", "options", "timing"]
 
 
 class Step(Frozen):
@@ -93,6 +93,7 @@ class Option(Fact):
 
 class _Options(Frozen):
     timing: dict[str, Any]
+    again: dict[str, Any]
     options: tuple[Option, ...]
 
 
@@ -116,3 +117,8 @@ def options() -> tuple[Option, ...]:
 def timing() -> dict[str, Any]:
     """Return how long a transaction and a session's beginning take where a question doesn't say: channel keys."""
     return dict(_file().timing)
+
+
+def again() -> dict[str, Any]:
+    """Return how refused mail is tried again where a question asks for that: channel keys."""
+    return dict(_file().again)

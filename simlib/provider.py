@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
-from simlib.facts import Fact, Frozen, Rate, Seconds, check, read_toml
+from simlib.facts import Fact, Frozen, Rate, Seconds, check, read_toml, table_html, table_text
 
 __all__ = ["STAGES", "Limit", "Provider", "Reply", "Sentence", "Shaping", "names"]
 
@@ -365,6 +365,34 @@ class Provider(Frozen):
                 return limit
         known = ", ".join(limit.id for limit in self.limits)
         raise ValueError(f"{self.name} has no limit {id_!r} (it has: {known})")
+
+    def __repr__(self) -> str:
+        return f"<Provider {self.name}: {len(self.limits)} limits, {len(self.replies)} sentences>"
+
+    def __str__(self) -> str:
+        rows = [{name: cell for name, cell in row.items() if name != "source"} for row in self._rows()]
+        return table_text(rows, self._caption)
+
+    def _repr_html_(self) -> str:
+        return table_html(self._rows(), self._caption)
+
+    @property
+    def _caption(self) -> str:
+        return f"{self.title} ({self.role}, a credential per {self.credential})"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "limit": limit.id,
+                "amount": "off" if limit.limit is None else f"{limit.limit} {limit.count} per {limit.per}",
+                "over it": f"{limit.on_excess} at {limit.at}",
+                "other readings": ", ".join(reading["name"] for reading in limit.readings),
+                "as of": limit.as_of or "",
+                "grade": f"{limit.grade} (assumed: {', '.join(limit.assumed)})" if limit.assumed else limit.grade,
+                "source": limit.source,
+            }
+            for limit in self.limits
+        ]
 
     def on(self, date: dt.date) -> "Provider":
         """Return the provider as the facts say it is on that date."""

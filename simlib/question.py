@@ -36,6 +36,8 @@ TRANSACTION = 1.0
 SHORT = 3600.0
 """Seconds: limits per hour or less are kept by a pace, longer ones by a number a day."""
 OWN, STRANGERS = "team", "strangers"
+TOOL = "sales-connect"
+"""The application that sends, if nobody says."""
 RECIPIENTS = ("recipients", "unique_recipients", "external_recipients")
 SHARED = ("domain", "tenant", "ip")
 Unit = Literal["mailbox", "ip", ""]
@@ -238,7 +240,7 @@ def from_team(
     start: str = "09:00",
     deadline: str = "17:30",
     have: Mapping[str, int | None] | None = None,
-    tool: str = "sales-connect",
+    tool: str = TOOL,
     readings: Mapping[str, str] | None = None,
 ) -> tuple[Candidate, ...]:
     """Ask about a team: everyone's messages and a group e-mail by one of them, all at the start.

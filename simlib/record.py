@@ -1,6 +1,8 @@
 """The record as a table: one row an attempt, as DESIGN §8 has it."""
 
 import datetime as dt
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from simlib.receiver import render
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["frame"]
+__all__ = ["frame", "ledger"]
 
 
 def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
@@ -65,6 +67,38 @@ def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
         "transaction": attempts["transaction"].astype(int),
     }
     return pd.DataFrame(columns)
+
+
+def ledger(path: str | Path) -> "pd.DataFrame":
+    """Read a ledger (DESIGN §8), a client's or a server's: one row a line, columns as they stand there.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file of JSON Lines: ``client.jsonl`` or ``server.jsonl`` of `sendlab load --out`, or what `sendlab serve
+        --ledger` writes. Times in it are scenario seconds.
+
+    Raises
+    ------
+    ValueError
+        If a line can't be read; a last one that was cut off in the middle is left out.
+    OSError
+        If the file can't be read.
+    """
+    import pandas as pd
+
+    rows = []
+    lines = Path(path).read_bytes().split(b"\n")  # what follows the last line's end was cut off
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            shown = line[:60].decode("utf-8", errors="replace")
+            raise ValueError(f"{path}: line {number} must be a JSON object, got {shown!r}")
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _texts(attempts: Attempts, zero: dt.datetime, texts: Any, senders: Any, ips: Any) -> Any:

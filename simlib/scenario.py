@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from simlib.channel import Channel, Incident, Lane
-from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, time_of_day
+from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
 from simlib.provider import Provider, parse
 from simlib.provider import names as shipped
 from simlib.receiver import Account, Receiver
@@ -153,6 +153,50 @@ class Scenario(Frozen):
         ``scenario.replace(tenants={"us": {"senders": 40}}, duration="8h")``
         """
         return Scenario.build(_merge(self._data, changes), self._where, self._folder)
+
+    def __repr__(self) -> str:
+        return f"<Scenario {self.name!r}: {len(self.tenants)} tenants, {len(self.alternatives)} alternatives>"
+
+    def __str__(self) -> str:
+        caption, tenants, channels = self._tables()
+        return f"{table_text(tenants, caption)}\n\n{table_text(channels)}"
+
+    def _repr_html_(self) -> str:
+        caption, tenants, channels = self._tables()
+        return table_html(tenants, caption) + table_html(channels)
+
+    def _tables(self) -> tuple[str, list[dict[str, object]], list[dict[str, object]]]:
+        """Return what it is about, its tenants, and its channels."""
+        until = "" if self.deadline is None else f", deadline {self.deadline:%H:%M}"
+        tenants: list[dict[str, object]] = [
+            {
+                "tenant": tenant.name + (" (neighbour)" if tenant.neighbour else ""),
+                "senders": len(tenant.names(self.day)),
+                "arrivals": "; ".join(arrival.label or arrival.kind for arrival in tenant.arrivals),
+                "messages expected": f"{sum(self._expected(tenant)):,.0f}",
+            }
+            for tenant in self.tenants
+        ]
+        channels: list[dict[str, object]] = [
+            {
+                "alternative": name,
+                "channel": lane.channel.name,
+                "tenants": ", ".join(lane.channel.tenants),
+                "to": lane.provider.name,
+                "IPs": lane.channel.ips,
+                "connections": lane.connections,
+                "pace": lane.pace or "–",
+                "tool": lane.channel.tool or "–",
+            }
+            for name in self.alternatives
+            for lane in self.lanes(name)
+        ]
+        return f"{self.name}: {self.duration / 3600:g} h from {self.start:%H:%M}{until}", tenants, channels
+
+    def _expected(self, tenant: Tenant) -> list[float]:
+        """Return how many messages to expect of each of a tenant's arrivals."""
+        senders = len(tenant.names(self.day))
+        return [arrival.expected(self.day, arrival.senders or senders) for arrival in tenant.arrivals]
 
     @property
     def data(self) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """An advice in words, in any of the languages: the sentences and the table that terminal and card share."""
 
-import math
 import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from simlib.advice import Advice, Answer, clock
+from simlib.advice import Advice, Answer, Change, clock
 from simlib.sender import Pace
 from simlib.sizing import ERROR, zone
 from simlib.words import Words
@@ -153,18 +152,17 @@ class Sentences:
             return said
         key = "take" if best.candidate.role == "submission" else "take_delivery"
         said = [
-            self.words.say(
-                key, channel=self.title(best), offered=best.offered, clock=self.at(best, best.finished.high)
-            ),
+            self.words.say(key, channel=self.title(best), offered=best.offered, clock=self.at(best, best.last)),
             self.sure(best),
         ]
         others = [
-            f"{self.title(other)} ({self.at(other, other.finished.high)})"
+            f"{self.title(other)} ({self.at(other, other.last)})"
             for other in self.advice.answers
             if other.trials.reached and other is not best and other.candidate.role == best.candidate.role
         ]
         if others:
             said.append(self.words.say("also", channels=self.words.say("comma").join(others)))
+        said += [self._change(change) for change in best.changes if change.hits]
         return [*said, *self.setting(best)]
 
     def sure(self, answer: Answer) -> str:
@@ -173,8 +171,7 @@ class Sentences:
         if not trials.random:
             return self.words.say("sure_exactly")
         low, high = (self.percent(bound) for bound in trials.interval)
-        last = self.at(answer, answer.last)
-        return self.words.say("sure", done=trials.done, runs=trials.runs, low=low, high=high, clock=last)
+        return self.words.say("sure", done=trials.done, runs=trials.runs, low=low, high=high)
 
     def setting(self, answer: Answer) -> list[str]:
         """Return what to type into the tool, and how many a day."""
@@ -184,7 +181,11 @@ class Sentences:
             per_minute = f"{answer.setting.batch / answer.setting.wait * 60:.3g}"
             said.append(
                 self.words.say(
-                    "setting", into=answer.typed_into, batch=answer.setting.batch, wait=wait, per_minute=per_minute
+                    "setting",
+                    into=answer.typed_into,
+                    batch=self.words.count("message", answer.setting.batch),
+                    wait=wait,
+                    per_minute=per_minute,
                 )
             )
         elif answer.tool:
@@ -237,10 +238,13 @@ class Sentences:
             )
         elif answer.warmups():
             said.append(self.words.say("warmup_unknown", volume=answer.offered))
-        for change in answer.changes:
-            key = "change_hits" if change.hits else "change"
-            said.append(self.words.say(key, date=change.on.isoformat(), says=change.says))
+        best = answer is self.advice.recommended  # what hits it stands in the answer
+        said += [self._change(change) for change in answer.changes if not (best and change.hits)]
         return said
+
+    def _change(self, change: Change) -> str:
+        key = "change_hits" if change.hits else "change"
+        return self.words.say(key, date=change.on.isoformat(), says=change.says)
 
     def notes(self) -> list[str]:
         """Return what holds for all of it: disagreeing sources, dates, and what `done` means."""
@@ -288,13 +292,12 @@ class Sentences:
         interval = f" ({low.partition(' ')[0]}–{high})" if trials.random else ""
         verdict = words.say("done_yes" if trials.reached else "done_no")
         chance = f"{self.percent(trials.probability)}{interval}"
-        last = answer.finished.high if math.isfinite(answer.last) else None
         units = words.say("comma") + self.units(answer) if answer.candidate.unit else ""
         largest = answer.largest
         row = {
             words.say("channel"): self.title(answer) + units,
             words.say("done_by", deadline=self.deadline): f"{verdict}{words.say('comma')}{chance}",
-            words.say("all_accepted"): self.at(answer, last),
+            words.say("all_accepted"): self.at(answer, answer.last),
             words.say("needed"): self.enough(answer),
             words.say("largest"): words.say("or_more", count=largest.messages)
             if largest.or_more

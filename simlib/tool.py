@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from simlib.facts import Fact, Frozen, Seconds, check, read_toml
+from simlib.facts import Fact, Frozen, Seconds, check, read_toml, table_html, table_text
 from simlib.sender import Pace, Retry
 
 __all__ = ["Habit", "Tool", "tools"]
@@ -66,6 +66,36 @@ class Tool(Frozen):
         named = [habit for habit in self.habits if provider in habit.providers]
         others = [habit for habit in self.habits if not habit.providers]
         return next(iter(named + others), None)
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name}: {len(self.habits)} habits>"
+
+    def __str__(self) -> str:
+        rows = [{name: cell for name, cell in row.items() if name != "source"} for row in self._rows()]
+        return table_text(rows, self.title)
+
+    def _repr_html_(self) -> str:
+        return table_html(self._rows(), self.title)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "habit": habit.id,
+                "channels to": ", ".join(habit.providers) or "all others",
+                "pace": habit.pace or "–",
+                "connections": habit.connections or "–",
+                "retry": "–" if habit.schedule is None else _told(habit.schedule),
+                "typed into": habit.typed_into or "–",
+                "grade": f"{habit.grade} (assumed: {', '.join(habit.assumed)})" if habit.assumed else habit.grade,
+                "source": habit.source,
+            }
+            for habit in self.habits
+        ]
+
+
+def _told(schedule: Retry) -> str:
+    """Say when something is tried again, in minutes."""
+    return ", ".join(f"{delay / 60:.3g}" for delay in schedule.delays) + " min" if schedule.delays else "none"
 
 
 @cache

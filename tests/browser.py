@@ -4,16 +4,17 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, WebSocket, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCREENSHOTS = Path(__file__).parents[1] / "out" / "screenshots"
@@ -50,13 +51,16 @@ class Visit:
         page.route("**/*", self._ask)
         page.on("console", lambda message: self._complain(message.type, message.text))
         page.on("pageerror", lambda error: self._complain("error", str(error)))
-        page.on("websocket", lambda socket: self._note(socket.url))
+        page.on("websocket", self._call)
 
     def _ask(self, route: Route) -> None:
         if self._note(route.request.url):
             route.abort()
         else:
             route.continue_()
+
+    def _call(self, socket: WebSocket) -> None:
+        self._note(socket.url)
 
     def _note(self, url: str) -> bool:
         parts = urlsplit(url)
@@ -88,12 +92,19 @@ def visit(chromium: Browser, width: int = 1400, height: int = 900) -> Iterator[V
     context.close()
 
 
+def free_port() -> int:
+    """Return a port that was free a moment ago, for a server that can't say which one it picked."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 @contextmanager
-def sendlab(home: Path, *words: str, options: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+def sendlab(home: Path, *words: str, port: int = 0) -> Iterator[dict[str, Any]]:
     """Run a command that serves until it is stopped, with an empty home; give what it says when it is ready."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "IPYTHON"))}
     with subprocess.Popen(
-        [sys.executable, "-m", "simlib", *words, "--json", "--no-browser", "--", "--port=0", *options],
+        [sys.executable, "-m", "simlib", *words, "--json", "--no-browser", "--", f"--port={port}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -94,7 +94,7 @@ def one_line(err: str) -> bool:
 # Help
 
 
-@pytest.mark.parametrize("command", ["compare", "providers", "lab"])
+@pytest.mark.parametrize("command", ["compare", "providers", "load", "validate", "size", "lab", "app"])
 def test_every_command_explains_itself(say: Say, command: str) -> None:
     code, out, err = say(command, "--help")
     assert (code, err) == (0, "")
@@ -106,8 +106,31 @@ def test_the_flags_of_the_contract_are_in_the_help(say: Say) -> None:
     _, compare, _ = say("compare", "--help")
     flags = ("SCENARIO", "--replications", "--seed", "--jobs", "--out", "--reading", "--as-of", "--json")
     assert [flag for flag in flags if flag not in compare] == []
+    _, load, _ = say("load", "--help")
+    flags = (
+        "SCENARIO",
+        "--alternative",
+        "--target",
+        "--allow-host",
+        "--through",
+        "--time-scale",
+        "--processes",
+        "--seed",
+    )
+    assert [flag for flag in (*flags, "--out", "--reading", "--as-of", "--json") if flag not in load] == []
+    _, validate, _ = say("validate", "--help")
+    flags = ("SCENARIO", "--alternative", "--time-scale", "--tolerance", "--reading", "--as-of", "--json")
+    assert [flag for flag in flags if flag not in validate] == []
     _, providers, _ = say("providers", "--help")
     assert [flag for flag in ("NAME", "--stale", "--json") if flag not in providers] == []
+
+
+def test_reconcile_explains_itself_though_it_is_another_process() -> None:
+    ran = process("reconcile", "--help")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("usage: sendlab reconcile")
+    flags = ("CLIENT", "--server", "--queue", "--explain", "--json")
+    assert [flag for flag in flags if flag not in ran.stdout] == []
 
 
 def test_no_command_is_a_call_for_help(say: Say) -> None:
@@ -169,6 +192,8 @@ def test_python_m_simlib_is_sendlab(hour: Path) -> None:
         (["providers", "../../secret"], "unknown provider '../../secret'"),
         (["providers", "--as-of", "soon"], "--as-of: must be a date like 2026-12-01, got 'soon'"),
         (["lab", "{hour}"], "DIR: must be a folder, got '{hour}'"),
+        (["app", "--lang", "fr"], "--lang: invalid choice: 'fr'"),
+        (["app", "notebooks"], "notebooks"),
         # flags of other commands, and of none
         (["compare", "{hour}", "--alternative", "Office 365"], "--alternative"),
         (["compare", "{hour}", "--time-scale", "60"], "--time-scale"),
@@ -189,6 +214,58 @@ def test_a_slip_of_the_finger_is_answered_by_one_line(say: Say, hour: Path, word
     assert one_line(err)
     assert err.startswith("sendlab")
     assert named.format(hour=hour, folder=hour.parent) in err
+
+
+SCENARIOS = Path(__file__).parents[1] / "notebooks" / "scenarios"
+TWIN, DAY = SCENARIOS / "twin_hour.toml", SCENARIOS / "team_day.toml"
+HERE = ("--target", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["load"], "SCENARIO"),
+        (["load", TWIN], "--alternative"),
+        (["load", "no.toml", "--alternative", "x"], "no.toml: No such file or directory"),
+        (["load", TWIN, "--alternative", "Sparkpost"], "unknown alternative 'Sparkpost' (there are: "),
+        (["load", DAY, "--alternative", "Gmail"], "gmail-oauth speaks HTTP: no load over SMTP"),
+        (
+            ["load", TWIN, "--alternative", "SparkPost", *HERE, "--time-scale", "2"],
+            "time_scale must be 1 with a target",
+        ),
+        (["load", TWIN, "--alternative", "Gmail", *HERE], "gmail wants OAuth tokens, and a target has nowhere"),
+        (["load", TWIN, "--alternative", "SparkPost", *HERE, "--through", "postfix"], "give no target"),
+        (["load", TWIN, "--alternative", "SparkPost", "--allow-host", "relay.example"], "give --target HOST:PORT, too"),
+        (
+            ["load", TWIN, "--alternative", "SparkPost", "--target", "2525"],
+            "target must look like HOST:PORT, got '2525'",
+        ),
+        (["load", TWIN, "--alternative", "SparkPost", "--target", "relay.example:25"], "named by --allow-host"),
+        (["load", TWIN, "--alternative", "SparkPost", "--through", "sendmail"], "'sendmail'"),
+        (["load", TWIN, "--alternative", "SparkPost", "--time-scale", "0"], "--time-scale: must be a number above 0"),
+        (["load", TWIN, "--alternative", "SparkPost", "--time-scale", "inf"], "--time-scale: must be a number above 0"),
+        (["load", TWIN, "--alternative", "SparkPost", "--processes", "0"], "--processes: must be a whole number"),
+        (["load", TWIN, "--alternative", "SparkPost", "--reading", "sparkpost/x=y"], "no limit 'sparkpost/x'"),
+        (["load", TWIN, "--alternative", "SparkPost", "--out", TWIN], "--out: must be a folder"),
+        (["validate", TWIN, "--alternative", "x"], "unknown alternative 'x'"),
+        (["validate", DAY, "--alternative", "Gmail"], "Gmail: gmail-oauth speaks HTTP, not SMTP"),
+        (["validate", TWIN, "--tolerance", "1"], "--tolerance: must be at least 0 and below 1"),
+        (["validate", TWIN, "--tolerance", "nan"], "--tolerance: must be at least 0 and below 1"),
+        (["validate", TWIN, "--target", "127.0.0.1:25"], "--target"),
+    ],
+    ids=lambda value: " ".join(map(str, value[2:])) if isinstance(value, list) else "",
+)
+def test_a_load_that_can_not_be_is_refused_before_anything_is_started(
+    say: Say, words: list[Any], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: Any, **__: Any) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", started)
+    code, out, err = say(*words)
+    assert (code, out) == (2, "")
+    assert one_line(err)
+    assert named in err
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused_at_once(

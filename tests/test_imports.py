@@ -45,9 +45,11 @@ MAY_IMPORT = {
         *("windows", "workload"),
     ),
     "sizing": ("estimate", "experiment", "question", "scenario", "summary"),
-    "advice": ("estimate", "option", "prices", "provider", "question", "sender", "sizing", "warmup"),
+    "advice": ("estimate", "facts", "option", "prices", "provider", "question", "sender", "sizing", "warmup"),
     "sentences": ("advice", "sender", "sizing", "words"),
     "card": ("advice", "provider", "question", "sentences", "words"),
+    "look": ("estimate", "experiment", "option", "question", "sender", "summary"),
+    "app": ("advice", "card", "look", "plot", "question", "words"),
     "report": ("estimate", "experiment", "plot", "sizing"),
     "safety": ("provider",),
     "plan": ("channel", "provider", "scenario", "workload"),
@@ -176,12 +178,25 @@ def test_help_loads_nothing_that_takes_time() -> None:
     """`sendlab --help` starts fast since nothing is imported for it: no library, and no module of ours but the CLI."""
     found = loaded(
         "import sys\nfrom simlib.cli import main\n"
-        "for words in (['--help'], ['compare', '--help'], ['providers', '--help'], []):\n"
+        "for name in ('', 'compare', 'providers', 'load', 'validate', 'size', 'lab'):\n"
+        "  for words in ([name, '--help'] if name else ['--help'], []):\n"
         "    try: main(words)\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "assert [n for n in sys.modules if n.startswith('simlib')] == ['simlib', 'simlib.cli'], sys.modules"
     )
     assert found & {*HEAVY, "pydantic", "tqdm", "joblib", "pyarrow", "locust", "aiosmtpd", "jupyterlab"} == set()
+
+
+@pytest.mark.parametrize("module", ["load", "plan", "replay", "validate", "measured", "safety"])
+def test_who_starts_locust_does_not_import_it(module: str) -> None:
+    """It patches sockets and threads for gevent, and a notebook's kernel would hang (the fakes are a process, too)."""
+    found = loaded(f"import simlib.{module}")
+    assert found & {"locust", "gevent", "loadtests", "fake_servers", "aiosmtpd"} == set()
+
+
+@pytest.mark.parametrize("module", ["plan", "smtp", "reconcile", "relay"])
+def test_what_others_may_use_of_loadtests_patches_nothing(module: str) -> None:
+    assert loaded(f"import loadtests.{module}") & {"locust", "gevent", *HEAVY} == set()
 
 
 @pytest.mark.parametrize("name", simlib.__all__)

@@ -1,5 +1,6 @@
 """The plots: what is drawn is what the tables say, nothing is hidden, and the same figure is the same file."""
 
+import datetime as dt
 import io
 import itertools
 import math
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -572,6 +574,7 @@ def test_drawing_leaves_pyplot_and_the_settings_alone() -> None:
 import sys, matplotlib
 before = matplotlib.rcParams.copy()
 from simlib import plot
+import matplotlib
 import numpy as np
 plot.delay_ecdf({"A": np.array([0.0, 60.0])}, "one")
 assert "matplotlib.pyplot" not in sys.modules
@@ -579,3 +582,45 @@ assert matplotlib.rcParams.copy() == before
 assert not [name for name in sys.modules if name.startswith("simlib.") and name != "simlib.plot"]
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# A day, while somebody asks
+
+
+DAY_LABELS = {"messages": "受理された通数", "done": "すべて受理された時刻", "deadline": "締め切り 17:30"}
+NINE = dt.datetime(2026, 12, 1, 9)
+
+
+def day_of(deadline: float, ends: list[float], labels: dict[str, str] | None = None) -> Figure:
+    curves = [np.linspace(0, end, 5) if np.isfinite(end) else [0.0, np.inf] for end in ends]
+    return plot.finishing(curves, {"Office 365": ends, "自社": [np.inf]}, "A day", NINE, deadline, labels or DAY_LABELS)
+
+
+def test_a_near_deadline_is_a_line_and_a_far_one_is_named() -> None:
+    for deadline, lines in ((90.0, 1), (30_600.0, 0)):
+        rows, taken = day_of(deadline, [60.0, 61.0]).axes
+        for axes in (rows, taken):
+            drawn = [line for line in axes.lines if list(line.get_xdata()) == [deadline, deadline]]
+            assert len(drawn) == lines
+        assert [text.get_text() for text in taken.texts] == ["締め切り 17:30" + ("" if lines else " →")]
+
+
+def test_each_simulated_day_is_a_line_and_a_dot_and_a_day_without_end_has_no_dot() -> None:
+    rows, taken = day_of(90.0, [60.0, 61.0, np.inf]).axes
+    assert len([line for line in taken.lines if line.get_drawstyle() == "steps-post"]) == 3
+    assert [list(line.get_xdata()) for line in rows.lines if line.get_marker() == "o"] == [[60.0, 61.0], []]
+
+
+def test_a_day_reads_as_a_clock() -> None:
+    for end, labels in ((50.0, ["09:00:00", "09:00:10"]), (3000.0, ["09:00", "09:10"]), (40_000.0, ["10:00", "12:00"])):
+        rows, _ = day_of(end, [end]).axes
+        assert [label.get_text() for label in rows.get_xticklabels()][:2] == labels
+
+
+def test_japanese_has_no_boxes_and_leaves_the_settings_alone() -> None:
+    before = dict(matplotlib.rcParams)
+    figure = plot.with_japanese(day_of(90.0, [60.0]))
+    plot.save(figure, io.BytesIO())  # a missing letter is a warning, and that an error
+    assert dict(matplotlib.rcParams) == before
+    with pytest.warns(UserWarning, match="missing from font"):
+        plot.save(day_of(90.0, [60.0]), io.BytesIO())

@@ -446,6 +446,24 @@ def test_an_unknown_language_is_refused() -> None:
         Words("fr")
 
 
+# In a notebook
+
+
+def test_facts_questions_and_answers_show_themselves_as_tables(typical: Advice) -> None:
+    facts = Provider.load("office365")._repr_html_()
+    assert "<td>30/min messages per account</td>" in facts
+    assert "reject, accept-late, clock" in facts
+    assert ">learn.microsoft.com</a>" in facts
+    asked = Scenario.build(team(name="<b>80</b>"))._repr_html_()
+    assert "&lt;b&gt;80&lt;/b&gt;: 2 h from 09:00, deadline 10:00" in asked
+    assert "<td>80</td>" in asked
+    answer = typical._repr_html_()
+    assert "take office365" in answer
+    assert "<td>1 mailbox</td>" in answer
+    for shown in (facts, asked, answer):
+        assert shown.count("<td>") == shown.count("</td>")
+
+
 # The command
 
 Say = Callable[..., tuple[int, str, str]]

@@ -1,0 +1,373 @@
+"""The app: which channel, asked with sliders. It simulates while they move, and says how sure each answer is."""
+
+import asyncio
+import base64
+import datetime as dt
+import io
+import os
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+from urllib.parse import parse_qs
+
+import ipywidgets as widgets
+
+from simlib import plot
+from simlib.advice import advise, clock
+from simlib.card import page
+from simlib.look import Asked, Look, looks
+from simlib.question import TOOL, from_team
+from simlib.words import Words, languages
+
+__all__ = ["App", "asked_language"]
+
+PACES = ("safe", "tool", "none")
+RETRIES = ("hand", "again")
+CONTROLS = ("senders", "per_sender", "group_email", "start", "deadline", "pace", "retry")
+STYLE = """\
+<style>
+.sendlab :is(th, td) { padding: .1em .5em; text-align: left; line-height: 1.5; }
+.sendlab :is(td, th[scope=row]) { white-space: nowrap; }
+</style>"""
+LONG, SHORT = widgets.Layout(width="28em", max_width="98%"), widgets.Layout(width="20em")
+
+
+class App:
+    """Sliders, and an answer that is simulated while they move.
+
+    Parameters
+    ----------
+    lang : str, optional
+        ``en`` or ``ja``.
+    replications : int, optional
+        Days to be simulated of each channel.
+    seed : int, optional
+        Of the random streams.
+    have : mapping of str to int or None, optional
+        The channels, and how many mailboxes or IPs of each; by default those that most teams could have.
+    tool : str, optional
+        The application that sends.
+    asked : Asked, optional
+        Where the sliders stand at first.
+    titled : bool, optional
+        Whether it stands alone: with a title, and a link to the other language.
+
+    Notes
+    -----
+    In a notebook it shows itself, and simulates in steps between which the kernel listens: whatever is asked last is
+    answered, and of what was asked before only the first picture is drawn. Elsewhere, `await app.settled()`.
+    """
+
+    def __init__(
+        self,
+        lang: str = "en",
+        replications: int = 20,
+        seed: int = 1,
+        have: Mapping[str, int | None] | None = None,
+        tool: str = TOOL,
+        asked: Asked | None = None,
+        titled: bool = False,
+    ) -> None:
+        if replications < 1:
+            raise ValueError(f"replications must be at least 1, got {replications}")
+        self.words = Words(lang)
+        self.replications, self.seed, self.have, self.tool = replications, seed, have, tool
+        self.looks: dict[str, Look] = {}
+        self._titles: list[str] = []
+        self._wanted = False
+        self._worker: asyncio.Task[None] | None = None
+        self._card_maker: asyncio.Task[None] | None = None
+        first = asked or Asked()
+        channels = [(self._title(look), look.name) for look in looks(first, have, tool, seed)]
+        self.controls = self._controls(first, channels)
+        self.problem, self.answer, self.picture, self.table, self.progress, self.saved = (
+            widgets.HTML() for _ in range(6)
+        )
+        self.card = widgets.Button(description=self._say("app_card"), layout=SHORT)
+        self.card.on_click(self._make_card)
+        for control in self.controls.values():
+            control.observe(self._changed, "value")
+        asking = widgets.VBox(
+            [*self.controls.values(), self.card, self.saved], layout=widgets.Layout(width="29em", max_width="100%")
+        )
+        said = [self.problem, self.answer, self.picture, self.table, self.progress]
+        shown = widgets.VBox(said, layout=widgets.Layout(flex="1 1 30em", max_width="52em"))
+        body = widgets.HBox([asking, shown], layout=widgets.Layout(flex_flow="row wrap"))
+        self.box = widgets.VBox([widgets.HTML(self._head()), body]) if titled else body
+        self._changed()
+
+    def _controls(self, first: Asked, channels: list[tuple[str, str]]) -> dict[str, Any]:
+        def slider(key: str, value: int, most: int, step: int = 1) -> Any:
+            return widgets.IntSlider(
+                value, 0, max(most, value), step, description=self._say(key), style={"description_width": "11em"},
+                layout=LONG,
+            )  # fmt: skip
+
+        def choice(key: str, options: list[tuple[str, str]], value: str) -> Any:
+            return widgets.Dropdown(
+                options=options, value=value, description=self._say(key), style={"description_width": "11em"},
+                layout=LONG,
+            )  # fmt: skip
+
+        def time(key: str, value: str) -> Any:
+            return widgets.Text(
+                value, description=self._say(key), style={"description_width": "11em"}, layout=LONG,
+                continuous_update=False,
+            )  # fmt: skip
+
+        return {
+            "channel": choice("app_channel", channels, channels[0][1]),
+            "senders": slider("app_senders", first.senders, 100),
+            "per_sender": slider("app_per_sender", first.per_sender, 200),
+            "group_email": slider("app_group", first.group_email, 1000, 50),
+            "start": time("app_start", first.start),
+            "deadline": time("app_deadline", first.deadline),
+            "pace": choice("app_pace", [(self._say(f"app_pace_{one}"), one) for one in PACES], first.pace),
+            "retry": choice("app_retry", [(self._say(f"app_retry_{one}"), one) for one in RETRIES], first.retry),
+        }
+
+    def _head(self) -> str:
+        (other,) = (language for language in languages() if language != self.words.language)
+        link = f'<a href="?lang={other}" lang="{other}" hreflang="{other}">{self._say("app_other_language")}</a>'
+        title = f'<h1 lang="{self.words.language}" style="margin:0 1em 0 0">{escape(self._say("app_title"))}</h1>'
+        return f'<div style="display:flex;flex-wrap:wrap;align-items:baseline">{title}{link}</div>'
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.box._repr_mimebundle_(**options)
+
+    # What is asked
+
+    @property
+    def asked(self) -> Asked:
+        """Where the sliders stand."""
+        return Asked(**{name: self.controls[name].value for name in CONTROLS})
+
+    def _bad(self) -> str:
+        """Say in a sentence what can't be in what is asked; nothing if it can."""
+        asked = self.asked
+        if asked.senders < 1:
+            return self._say("app_zero_senders")
+        if asked.per_sender < 1:
+            return self._say("app_zero_messages")
+        for value in (asked.start, asked.deadline):
+            if not _is_time(value):
+                return self._say("app_bad_time", value=value)
+        if asked.deadline <= asked.start:
+            return self._say("app_bad_order", start=asked.start, deadline=asked.deadline)
+        return ""
+
+    # Working on it
+
+    def _changed(self, _change: object = None) -> None:
+        """Take note that something else is asked, and see to it that somebody works on it."""
+        self._wanted = True
+        if self._worker is None or self._worker.done():
+            try:
+                self._worker = asyncio.get_running_loop().create_task(self._work())
+            except RuntimeError:  # no loop runs: `settled` will do it
+                self._worker = None
+
+    async def settled(self) -> "App":
+        """Wait until everything that was asked is answered; return the app."""
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+        while not self._worker.done():
+            await self._worker
+        if self._card_maker is not None:
+            await self._card_maker
+        return self
+
+    async def _work(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            bad = self._bad()
+            if not bad:
+                self.problem.value = ""
+                await self._simulate()
+                continue
+            for part in (self.answer, self.picture, self.table):
+                part.value = ""
+            self.problem.value = f'<p role="alert" style="color:#a40000">{escape(bad)}</p>'
+
+    async def _simulate(self) -> None:
+        """Simulate one channel after the other, that which is looked at first; stop if something else is asked."""
+        found = {look.name: look for look in looks(self.asked, self.have, self.tool, self.seed)}
+        self.looks, self._titles = {}, [self._title(look) for look in found.values()]
+        chosen = self.controls["channel"].value
+        for name in sorted(found, key=lambda one: one != chosen):
+            look = found[name]
+            self.progress.value = _status(self._say("app_thinking", channel=self._title(look)))
+            for _ in range(self.replications if look.random else 1):
+                look = look.more()
+                await asyncio.sleep(0)  # the kernel listens
+                if self._wanted:
+                    break
+            known = {**self.looks, name: look}
+            self.looks = {other: known[other] for other in found if other in known}
+            self._show(chosen)
+            await asyncio.sleep(0)
+            if self._wanted:
+                return
+        self.progress.value = ""
+
+    # Showing it
+
+    def _show(self, chosen: str) -> None:
+        look = self.looks[chosen]
+        answer = self.sentence(look)
+        self.answer.value = _status(answer, "font-size:1.25em;line-height:1.35;margin:.2em 0 .6em")
+        alt = self._say("app_alt", channel=self._title(look), answer=answer)
+        source = f"data:image/png;base64,{base64.b64encode(self.png(chosen)).decode('ascii')}"
+        self.picture.value = f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'
+        self.table.value = self._table()
+
+    def sentence(self, look: Look) -> str:
+        """Return the answer about one channel: how probable it is to be done by the deadline, and what to type in."""
+        low, high = (self._percent(bound) for bound in look.interval)
+        key = "app_yes" if look.done == len(look.days) else "app_no"
+        said = [
+            self._say(
+                key, channel=self._title(look), offered=look.offered, deadline=self._clock(look, look.deadline),
+                done=look.done, runs=len(look.days), low=low, high=high, clock=self._clock(look, look.last),
+            )
+        ]  # fmt: skip
+        if look.lost:
+            said.append(self._say("app_lost", count=look.lost, offered=look.offered))
+        if look.late:
+            said.append(self._say("app_late", count=look.late, offered=look.offered))
+        if look.setting is not None:
+            wait = self._say("seconds", value=f"{look.setting.wait:g}")
+            said.append(self._say("app_type", batch=look.setting.batch, wait=wait))
+        return self._say("app_join").join(said)
+
+    def png(self, chosen: str) -> bytes:
+        """Return the picture: how the chosen channel takes the mail, and when each one is done."""
+        look = self.looks[chosen]
+        start = dt.datetime.combine(look.as_of, dt.time.fromisoformat(self.asked.start))
+        line = self._say("app_deadline_line", clock=self._clock(look, look.deadline))
+        finishes: dict[str, list[float]] = {title: [] for title in self._titles}
+        notes = dict.fromkeys(self._titles, "\N{HORIZONTAL ELLIPSIS}")
+        for one in self.looks.values():
+            finishes[self._title(one)] = [day.finished_at for day in one.days]
+            notes[self._title(one)] = self._days(one)
+        figure = plot.finishing(
+            [day.accepted_at for day in look.days],
+            finishes,
+            self._title(look),
+            start,
+            look.deadline,
+            {"messages": self._say("app_accepted"), "done": self._say("app_dots"), "deadline": line},
+            notes,
+        )
+        buffer = io.BytesIO()
+        plot.save(plot.with_japanese(figure), buffer)
+        return buffer.getvalue()
+
+    def _table(self) -> str:
+        first = next(iter(self.looks.values()))
+        names = (
+            self._say("channel"),
+            self._say("done_by", deadline=self._clock(first, first.deadline)),
+            self._say("app_slowest"),
+            self._say("app_refused"),
+            self._say("app_setting"),
+        )
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+        rows = "".join(self._row(look) for look in self.looks.values())
+        table = f'<table class="sendlab"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        return f'{STYLE}<div style="overflow-x:auto">{table}</div>'
+
+    def _row(self, look: Look) -> str:
+        low, high = (self._percent(bound) for bound in look.interval)
+        setting = self._say("not_counted")
+        if look.setting is not None:
+            wait = self._say("seconds", value=f"{look.setting.wait:g}")
+            setting = self._say("app_each", batch=look.setting.batch, wait=wait)
+        cells = (f"{self._days(look)} ({low}–{high})", self._clock(look, look.last), f"{look.lost:,}", setting)
+        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        return f'<tr><th scope="row">{escape(self._title(look))}</th>{shown}</tr>'
+
+    # The card
+
+    def _make_card(self, _button: object) -> None:
+        if self._bad() or (self._card_maker is not None and not self._card_maker.done()):
+            return
+        self._card_maker = asyncio.get_running_loop().create_task(self._card())
+
+    async def _card(self) -> None:
+        """Make the card beside the kernel's own work, and offer it to be saved."""
+        asked = self.asked
+        told = [0, 1]
+
+        def progress(done: int, of: int) -> None:
+            told[:] = done, of
+
+        making = asyncio.ensure_future(asyncio.to_thread(self.html, asked, progress))
+        while not making.done():
+            self.saved.value = escape(self._say("app_card_working", done=told[0], of=told[1]))
+            await asyncio.wait([making], timeout=0.5)
+        source = f"data:text/html;base64,{base64.b64encode((await making).encode('utf-8')).decode('ascii')}"
+        self.saved.value = f'<a download="card.html" href="{source}">{escape(self._say("app_card_ready"))}</a>'
+
+    def html(self, asked: Asked, progress: Any = None) -> str:
+        """Return the card for what is asked, with the setting that is always safe (see `simlib.card.page`)."""
+        numbers: dict[str, Any] = {
+            "senders": asked.senders,
+            "per_sender": asked.per_sender,
+            "group_email": asked.group_email,
+            "start": asked.start,
+            "deadline": asked.deadline,
+            "have": None if self.have is None else dict(self.have),
+            "tool": self.tool,
+        }
+        return page(advise(from_team(**numbers), seed=self.seed, question=numbers), self.words.language, progress)
+
+    # Words
+
+    def _say(self, key: str, **values: object) -> str:
+        return self.words.say(key, **values)
+
+    def _title(self, look: Look) -> str:
+        option = look.candidate.option
+        return look.name if option is None else option.title[self.words.language]
+
+    def _days(self, look: Look) -> str:
+        return self._say("app_days", done=look.done, runs=len(look.days))
+
+    def _percent(self, share: float) -> str:
+        value = 100 * share
+        shown = f"{value:.1f}" if 99 < value < 100 or 0 < value < 1 else f"{value:.0f}"
+        return self._say("per_cent", value=shown.removesuffix(".0"))
+
+    def _clock(self, look: Look, seconds: float) -> str:
+        found = clock(look.candidate, seconds)
+        if found is None:
+            return self._say("never")
+        time, _, days = found.partition("+")
+        return time if not days else self._say("next_day" if days == "1" else "later_day", clock=time, days=days)
+
+
+def asked_language(default: str = "en") -> str:
+    """Return the language that the address of the app asks for: ``?lang=ja``.
+
+    Examples
+    --------
+    >>> asked_language("ja") if "QUERY_STRING" not in os.environ else "ja"
+    'ja'
+    """
+    for language in parse_qs(os.environ.get("QUERY_STRING", "")).get("lang", ()):
+        if language in languages():
+            return language
+    return default
+
+
+def _status(text: str, style: str = "") -> str:
+    """Return a paragraph that is read out when it changes."""
+    return f'<p role="status" style="{style}">{escape(text)}</p>'
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return len(text) == len("09:00") and bool(dt.time.fromisoformat(text).isoformat())
+    except ValueError:
+        return False
