@@ -89,6 +89,8 @@ def twin_lines(found: Validation, left_out: Sequence[str] = ()) -> list[str]:
     replies = sum(one.replies for one in found.exact.values())
     differences = sum(len(one.differences) for one in found.exact.values())
     verdict = "Simulation and real SMTP agree" if found.agrees else "SIMULATION AND REAL SMTP DO NOT AGREE"
+    if not found.twins:
+        verdict += " in the replay; nothing was measured"
     lines = [
         f"{verdict}.",
         f"Exact: {replies:,} replies and ledger lines over TCP, on the virtual clock: {differences:,} differ.",
