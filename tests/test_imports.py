@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "theory": (),
     "plot": (),
     "lab": (),
+    "queue_manager": (),
     "provider": ("facts",),
     "windows": ("provider",),
     "receiver": ("provider", "windows"),
