@@ -18,6 +18,7 @@ import numpy as np
 from simlib import summary
 from simlib.channel import Attempts, simulate
 from simlib.estimate import Estimate, paired, wilson
+from simlib.fairness import Fairness, gather, shares
 from simlib.record import frame
 from simlib.scenario import Scenario
 from simlib.summary import METRICS, Summary, summarize
@@ -318,6 +319,13 @@ class Result:
         """
         attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
         return summary.delays(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of), tenant)
+
+    def fairness(self, alternative: str, tenant: str) -> Fairness:
+        """Return how a tenant's senders fared beside each other, and who starved whom; simulated again."""
+        lanes = self.scenario.lanes(alternative, self.as_of)
+        numbers = range(self.replications)
+        runs = (run(self.scenario, alternative, self.seed, number, self.as_of) for number in numbers)
+        return gather([shares(attempts, self.scenario, lanes, tenant) for attempts in runs])
 
     def fates(self, tenant: str, under: Reading | None = None) -> "pd.DataFrame":
         """Return what became of a tenant's messages on each channel, on average: `plot.comparison` draws it.
