@@ -84,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--out", type=_folder, metavar="DIR", help="write summary.json, attempts.parquet and the plots here"
     )
+    compare.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="NAME=A,B,C",
+        help="what if an assumption were another, and where the conclusion flips: a limit's amount, as in "
+        "google-mx/quota=500/h,1000/h, or a key of the file, as in tenants.us.senders=10,25 (twice: both at a time)",
+    )
     _facts_options(compare)
     compare.set_defaults(run=_compare)
 
@@ -338,10 +346,18 @@ def _compare(options: argparse.Namespace) -> int:
     scenario = Scenario.load(options.scenario)
     if options.reading:
         scenario = scenario.replace(readings=dict(options.reading))
+    axes = _axes(options.sweep, scenario) if options.sweep else []
     with _progress("replications", options.json) as tell:
         result = compare(scenario, options.replications, options.seed, options.jobs, options.as_of, tell)
         found = document(result)
-    written = write(result, options.out, found) if options.out else []
+    swept = None
+    if axes:
+        from simlib.sweep import sweep
+
+        with _progress("comparisons", options.json) as tell:
+            swept = sweep(result, axes, tell)
+        found["sweep"] = swept.json()
+    written = write(result, options.out, found, swept.figures() if swept else {}) if options.out else []
     if options.json:
         print(json.dumps(found, allow_nan=False))
         return 0
@@ -353,9 +369,20 @@ def _compare(options: argparse.Namespace) -> int:
         print(_aligned(comparison(result, tenant)))
     print()
     print("\n".join(conclusion(result, found["one_off"])))
+    if swept is not None:
+        print("\n" + "\n".join(swept.lines()))
     if written:
         print("\nwritten: " + ", ".join(str(path) for path in written))
     return 0
+
+
+def _axes(asked: Sequence[str], scenario: Any) -> Any:
+    """Read what is to be assumed; whether it can be should be known before anything is simulated."""
+    from simlib.sweep import Axis, assume
+
+    axes = [Axis.parse(text) for text in asked]
+    assume(scenario, axes)
+    return axes
 
 
 def _scenario(options: argparse.Namespace) -> Any:

@@ -337,8 +337,10 @@ def _limit(result: Result, alternative: str, tenant: str) -> str:
     return max(throttled, key=lambda name: throttled[name]) if any(throttled.values()) else ""
 
 
-def write(result: Result, folder: Path, document: Mapping[str, Any]) -> list[Path]:
-    """Write `summary.json`, `attempts.parquet` and the plots into a folder; return their paths.
+def write(
+    result: Result, folder: Path, document: Mapping[str, Any], more: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Write `summary.json`, `attempts.parquet` and the plots, and `more` of them, into a folder; return their paths.
 
     Everything is written under another name first, so that whoever interrupts it finds the folder as it was.
     """
@@ -354,7 +356,7 @@ def write(result: Result, folder: Path, document: Mapping[str, Any]) -> list[Pat
     try:
         draft("summary.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         _write_attempts(result, draft("attempts.parquet"))
-        for name, figure in figures(result).items():
+        for name, figure in {**figures(result), **(more or {})}.items():
             plot.save(figure, draft(f"{name}.png"))
         for path, drafted in drafts.items():
             drafted.replace(path)

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "summary": ("channel", "scenario", "windows"),
     "fairness": ("channel", "estimate", "scenario", "summary", "windows"),
     "experiment": ("channel", "estimate", "fairness", "record", "scenario", "summary", "windows", "workload"),
+    "sweep": ("experiment", "facts", "plot", "scenario"),
     "warmup": ("facts",),
     "option": ("facts", "provider"),
     "prices": ("facts",),
@@ -62,7 +63,7 @@ MAY_IMPORT = {
     "live": ("plot",),
     "cli": (
         *("advice", "card", "experiment", "lab", "load", "measured", "plot", "prices", "provider", "question"),
-        *("report", "safety", "scenario", "sentences", "sizing", "validate", "words"),
+        *("report", "safety", "scenario", "sentences", "sizing", "sweep", "validate", "words"),
     ),
     "__main__": ("cli",),
     "__init__": (),
