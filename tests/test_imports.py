@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "summary": ("channel", "scenario", "windows"),
     "fairness": ("channel", "estimate", "scenario", "summary", "windows"),
     "experiment": ("channel", "estimate", "fairness", "record", "scenario", "summary", "windows", "workload"),
+    "capacity": ("channel", "estimate", "experiment", "scenario", "summary", "workload"),
     "sweep": ("experiment", "facts", "plot", "scenario"),
     "warmup": ("facts",),
     "option": ("facts", "provider"),
@@ -62,8 +63,8 @@ MAY_IMPORT = {
     "measured": ("load", "validate"),
     "live": ("plot",),
     "cli": (
-        *("advice", "card", "experiment", "lab", "load", "measured", "plot", "prices", "provider", "question"),
-        *("report", "safety", "scenario", "sentences", "sizing", "sweep", "validate", "words"),
+        *("advice", "capacity", "card", "experiment", "lab", "load", "measured", "plot", "prices", "provider"),
+        *("question", "report", "safety", "scenario", "sentences", "sizing", "sweep", "validate", "words"),
     ),
     "__main__": ("cli",),
     "__init__": (),
