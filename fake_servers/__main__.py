@@ -24,6 +24,7 @@ from fake_servers.ledger import Ledger
 from fake_servers.server import Connection, Fake, Listener, Shared
 from simlib.provider import Provider
 from simlib.receiver import Account
+from simlib.reputation import Reputation
 
 if TYPE_CHECKING:
     from fake_servers.zone import Exchange, Listening
@@ -50,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        providers, start, makers = _chosen(options)
+        providers, start, makers, opinions = _chosen(options)
         clock = _clock(options)
         shared = Shared(clock, Ledger(options.ledger), start)
-        fakes = [Fake(provider, maker, shared) for provider, maker in zip(providers, makers, strict=True)]
+        chosen = zip(providers, makers, opinions, strict=True)
+        fakes = [Fake(provider, maker, shared, reputation) for provider, maker, reputation in chosen]
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(options, fakes))
     except ValueError as error:
@@ -104,7 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the newest fact's)")
     add("--faults", metavar="FILE", help="not built yet")
-    add("--seed", type=int, default=1, metavar="N", help="of what is random: nothing, without faults")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of what is random: which mail is complained about, where a scenario has reputation",
+    )
     add("--scenario", type=Path, metavar="FILE", help="providers, limits, readings, start and accounts of a scenario")
     return parser
 
@@ -160,8 +168,10 @@ def _clock(options: argparse.Namespace) -> Clock:
 # Whom to be
 
 
-def _chosen(options: argparse.Namespace) -> tuple[list[Provider], dt.datetime, list[Accounts]]:
-    """Return the providers as they are on the date, what their clock shows at second 0, and their accounts."""
+def _chosen(
+    options: argparse.Namespace,
+) -> tuple[list[Provider], dt.datetime, list[Accounts], list[Reputation | None]]:
+    """Return the providers as they are on the date, their clock at second 0, their accounts, their opinions of IPs."""
     if options.faults is not None:
         raise ValueError("--faults is not built yet")
     if options.dns_port is not None and not _is_loopback(options.host):
@@ -189,7 +199,8 @@ def _chosen(options: argparse.Namespace) -> tuple[list[Provider], dt.datetime, l
             raise ValueError(
                 f"{provider.name} speaks {provider.transport.upper()}, not SMTP: name the others to serve them"
             )
-    return _read_as(providers, options.reading), start, makers
+    opinions = [None if scenario is None else scenario.opinion(provider, options.seed) for provider in providers]
+    return _read_as(providers, options.reading), start, makers, opinions
 
 
 def _is_loopback(host: str) -> bool:

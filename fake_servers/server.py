@@ -26,6 +26,7 @@ from fake_servers.clock import Clock
 from fake_servers.ledger import Ledger
 from simlib.provider import Provider, Reply, Stage, When
 from simlib.receiver import Account, Receiver, Session
+from simlib.reputation import Reputation
 
 Sentence = tuple[int, str, str]
 
@@ -132,9 +133,17 @@ class Fake:
         Makes the accounts as they are at second 0.
     shared : Shared
         Clock, ledger and certificates.
+    reputation : Reputation, optional
+        How it forms its opinion of an IP; it has none by default.
     """
 
-    def __init__(self, provider: Provider, accounts: Callable[[], Mapping[str, Account]], shared: Shared) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        accounts: Callable[[], Mapping[str, Account]],
+        shared: Shared,
+        reputation: Reputation | None = None,
+    ) -> None:
         self.provider = provider
         self.shared = shared
         self.clock = shared.clock
@@ -154,13 +163,14 @@ class Fake:
         self.needs_author = provider.credential in ("account", "domain")
         self._accounts = accounts
         self.issued: dict[str, tuple[str, str]] = {}
-        self.receiver = Receiver(provider, accounts(), shared.start)
+        self._reputation = reputation
+        self.receiver = Receiver(provider, accounts(), shared.start, reputation)
 
     def reset(self) -> None:
         """Forget every session, window, token and changed password; open connections are closed."""
         self.close()
         self.issued.clear()
-        self.receiver = Receiver(self.provider, self._accounts(), self.shared.start)
+        self.receiver = Receiver(self.provider, self._accounts(), self.shared.start, self._reputation)
 
     def close(self) -> None:
         """Close every connection."""

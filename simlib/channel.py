@@ -19,8 +19,9 @@ from simpy.events import ProcessGenerator
 
 from simlib.facts import Frozen, Seconds, duration
 from simlib.provider import Provider, Reply
-from simlib.receiver import TOKEN_LIFETIME, Account, Receiver, Session
+from simlib.receiver import TOKEN_LIFETIME, UNLISTED, Account, Receiver, Session
 from simlib.sender import Due, Ips, Pace, Queue, Retry
+from simlib.warmup import Warmup
 from simlib.windows import INSTANT
 from simlib.workload import Messages
 
@@ -97,6 +98,10 @@ class Channel(Frozen):
     queue_lifetime: Seconds | None = None
     timeout: Seconds = Field(default=600.0, gt=0)
     heed_quota: bool = False
+    aligned: bool = True
+    warmup: str | None = None
+    warmup_day: int = Field(default=1, ge=1)
+    overflow: str | None = None
     auth: Literal["password", "oauth"] | None = None
     tool: str | None = None
     assumed: tuple[str, ...] = ()
@@ -110,7 +115,23 @@ class Channel(Frozen):
         unknown = [name for name in self.assumed if name not in type(self).model_fields]
         if unknown:
             raise ValueError(f"assumed names no key of a channel: {unknown[0]!r}")
+        for key in ("warmup_day", "overflow"):
+            if self.warmup is None and key in self.model_fields_set:
+                raise ValueError(f"{key} belongs to a channel with a `warmup`, got {getattr(self, key)!r}")
         return self
+
+    def addresses(self, number: int) -> list[str]:
+        """Return its sending addresses, as the channel of that number (from 1) in its alternative.
+
+        The address says whether the senders' own domains vouch for it, as in SPF: so a fake server knows it, too.
+
+        Examples
+        --------
+        >>> Channel(name="pool", tenants=("us",), to="google-mx", aligned=False, ips=2).addresses(1)
+        ['127.1.1.1', '127.1.1.2']
+        """
+        network = "127.0." if self.aligned else UNLISTED
+        return [f"{network}{number}.{host}" for host in range(1, self.ips + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +152,10 @@ class Lane:
         The schedule.
     oauth : bool
         Whether it logs in with a token.
+    warmup : Warmup, optional
+        The schedule by which its IPs grow.
+    since_midnight : float
+        How long before second 0 the day began, in seconds.
     """
 
     channel: Channel
@@ -140,6 +165,8 @@ class Lane:
     pace: Pace | None
     retry: Retry
     oauth: bool
+    warmup: Warmup | None = None
+    since_midnight: float = 0.0
 
     @property
     def by_account(self) -> bool:
@@ -502,7 +529,7 @@ def simulate(
             shared[id(lane)] = _drawing(lane.channel.service, stream), turns
         next_service, turns = shared[id(lane)]
         queue = Queue(
-            array("d", messages.created_at[route.messages].tobytes()),
+            array("d", (messages.created_at[route.messages] if route.due_at is None else route.due_at).tobytes()),
             array("q", route.messages.tobytes()),
             messages.sender[route.messages].tolist() if lane.pace else None,
             lane.pace,
@@ -535,6 +562,8 @@ class Route:
         Positions, in the list of sending addresses, of those that its sessions go to in turn.
     connections : int
         How many it has at most.
+    due_at : ndarray of float, optional
+        When each of its messages joins, in seconds; at its creation by default.
     """
 
     lane: Lane
@@ -542,6 +571,7 @@ class Route:
     messages: Ints
     ips: range
     connections: int
+    due_at: Floats | None = None
 
 
 def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[Route]]:
@@ -549,19 +579,53 @@ def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[R
     addresses: list[str] = []
     first: dict[str, int] = {}
     found: list[Route] = []
+    carried = _carried(lanes, messages) if any(lane.warmup for lane in lanes) else {}
     for lane in lanes:
         channel = lane.channel
         if channel.name not in first:
             first[channel.name] = len(addresses)
-            net = len(first)
-            addresses += [f"127.0.{net}.{host}" for host in range(1, channel.ips + 1)]
+            addresses += channel.addresses(len(first))
         ips = range(first[channel.name], first[channel.name] + channel.ips)
         mine = np.flatnonzero(messages.goes_to(channel.tenants, channel.to, lane.provider.name))
         connections = lane.connections if lane.by_account else lane.connections * channel.ips
+        if channel.name in carried:
+            chosen, due_at = carried[channel.name]
+            here = messages.goes_to(messages.tenants, channel.to, lane.provider.name)[chosen]
+            waits = lane.warmup is not None and channel.overflow is None
+            found.append(Route(lane, "", chosen[here], ips, connections, due_at[here] if waits else None))
+            continue
         found += [
             Route(lane, account, chosen, ips, connections) for account, chosen in _by_account(lane, messages, mine)
         ]
     return addresses, found
+
+
+def _carried(lanes: Sequence[Lane], messages: Messages) -> dict[str, tuple[Ints, Floats]]:
+    """Return what each channel to mailbox providers carries, and when it may go: what a warm-up leaves over included.
+
+    Decided beforehand, in the order of creation: whoever sends by a schedule counts what is there, not how it fares.
+    """
+    own: dict[str, tuple[Ints, Floats]] = {}
+    over: dict[str, list[Ints]] = {}
+    for lane in lanes:
+        channel = lane.channel
+        if lane.provider.role != "delivery" or channel.name in own:
+            continue
+        mine = np.flatnonzero(np.isin(messages.tenant, [messages.tenants.index(name) for name in channel.tenants]))
+        due_at = messages.created_at[mine]
+        if lane.warmup is not None:
+            waits = channel.overflow is None
+            day = channel.warmup_day
+            due_at = np.array(lane.warmup.allot(due_at.tolist(), channel.ips, lane.since_midnight, day, waits))
+            here = np.isfinite(due_at)
+            if channel.overflow is not None:
+                over.setdefault(channel.overflow, []).append(mine[~here])
+            mine, due_at = mine[here], due_at[here]
+        own[channel.name] = mine, due_at
+    for name, more in over.items():
+        together = np.sort(np.concatenate([own[name][0], *more]))
+        own[name] = together, messages.created_at[together]
+    return own
 
 
 def _by_account(lane: Lane, messages: Messages, mine: Ints) -> Iterable[tuple[str, Ints]]:

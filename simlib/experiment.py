@@ -79,7 +79,7 @@ def run(
     return simulate(
         lanes,
         scenario.messages(seed, replication) if messages is None else messages,
-        scenario.receivers(lanes),
+        scenario.receivers(lanes, seed, replication),
         scenario.duration,
         rng,
         scenario.incidents(lanes, rng),

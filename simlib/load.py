@@ -79,6 +79,7 @@ def fakes(
     time_scale: float = 1.0,
     virtual: bool = False,
     inbox: bool = False,
+    seed: int = 1,
 ) -> Iterator[Fakes]:
     """Run the fakes of a scenario in a process of their own, on free ports.
 
@@ -98,6 +99,8 @@ def fakes(
         Whether the clock is moved by hand instead.
     inbox : bool
         Whether there is to be one more fake, for reports to the senders (RFC 3464).
+    seed : int
+        Of what is random at the providers: which mail is complained about.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def fakes(
     for old in folder.glob("server*.jsonl"):
         old.unlink()
     command = [sys.executable, "-m", "fake_servers", *providers, "--scenario", str(path), "--ledger", str(ledger)]
-    command += ["--port", "0", "--control-port", "0", "--ca", str(ca)]
+    command += ["--port", "0", "--control-port", "0", "--ca", str(ca), "--seed", str(seed)]
     command += ["--clock", "virtual"] if virtual else ["--time-scale", repr(time_scale)]
     command += ["--as-of", as_of.isoformat()] if as_of else []
     with contextlib.ExitStack() as stack:
@@ -434,7 +437,9 @@ def load(
     with contextlib.ExitStack() as stack:
         control = ca = ""
         if target is None:
-            running = stack.enter_context(fakes(folder, scenario, providers, as_of, scale, inbox=bool(through)))
+            running = stack.enter_context(
+                fakes(folder, scenario, providers, as_of, scale, inbox=bool(through), seed=seed)
+            )
             where = {name: ("127.0.0.1", "127.0.0.1", port) for name, port in running.ports.items()}
             control, ca = f"127.0.0.1:{running.control}", str(running.ca)
         else:
@@ -480,7 +485,6 @@ def _relay_file(
             for tenant in tenants
             for address in addresses[tenant]
         }
-        net = nets.index(lane.channel.name) + 1
         channels.append(
             {
                 "name": lane.channel.name,
@@ -489,7 +493,7 @@ def _relay_file(
                 "port": where[provider.name][2],
                 "connections": lane.connections,
                 "messages_per_session": lane.messages_per_session,
-                "ips": [f"127.0.{net}.{host}" for host in range(1, lane.channel.ips + 1)],
+                "ips": lane.channel.addresses(nets.index(lane.channel.name) + 1),
                 "tls": provider.tls if provider.tls != "optional" else "none",
                 "auth": provider.role == "submission" and bool(provider.auth),
                 "senders": users,

@@ -70,6 +70,13 @@ def write(
     """
     lanes = scenario.lanes(alternative, as_of)
     ips, found = routes(lanes, messages)
+    waits = next((route.lane.channel.name for route in found if route.due_at is not None), None)
+    if waits is not None:
+        raise ValueError(
+            f"channels[{waits}].warmup: mail that waits for another day is only simulated: give the channel an overflow"
+        )
+    if through and any(lane.warmup for lane in lanes):
+        raise ValueError("warmup: a relay knows no overflow: leave --through out")
     numbers = {id(lane): number for number, lane in enumerate(lanes)}
     run: dict[str, Any] = {
         "scenario": scenario.name,

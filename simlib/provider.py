@@ -137,6 +137,7 @@ class Limit(Fact):
     at: Stage
     penalty: Seconds | None = None
     temporary: bool = False
+    only: Literal["unauthenticated"] | None = None
     reply: Wire | None = None
     reply_source: str = ""
     reply_as_of: dt.date | None = None
@@ -217,7 +218,20 @@ class Limit(Fact):
         raise ValueError(f"no reading {name!r} of {self.id} (there are: {known})")
 
 
-_BEHAVIOR = ("count", "per", "limit", "window", "anchor", "burst", "counts", "on_excess", "at", "penalty", "temporary")
+_BEHAVIOR = (
+    "count",
+    "per",
+    "limit",
+    "window",
+    "anchor",
+    "burst",
+    "counts",
+    "on_excess",
+    "at",
+    "penalty",
+    "temporary",
+    "only",
+)
 _CUMULATIVE = ("messages", "recipients", "unique_recipients", "external_recipients", "bytes", "sessions", "logins")
 
 
@@ -437,6 +451,12 @@ class Provider(Frozen):
         if code >= 400 and not text:
             text = f"sendlab: {self.name}/{when}, text not published"
         return Reply(code, enhanced, text, stage)
+
+    @property
+    def asks_for_authentication(self) -> bool:
+        """Whether the facts say what becomes of mail that neither SPF nor DKIM vouches for."""
+        by_limit = any(limit.only == "unauthenticated" and limit.limit is not None for limit in self.limits)
+        return by_limit or self.speaks_of("unauthenticated")
 
     def speaks_of(self, when: When) -> bool:
         """Whether the facts have a sentence for that occasion."""

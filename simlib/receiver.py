@@ -15,13 +15,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from simlib.provider import STAGES, Limit, Provider, Reply, Stage, When
-from simlib.windows import INSTANT, Window, window_of
+from simlib.reputation import Band, Reputation, Standing
+from simlib.windows import INSTANT, Window, rescale, window_of
 
-__all__ = ["TOKEN_LIFETIME", "Account", "Receiver", "Session"]
+__all__ = ["TOKEN_LIFETIME", "Account", "Receiver", "Session", "is_scaled"]
 
+DAY: Final = 86400.0
+UNLISTED: Final = "127.1."
+"""How the addresses begin that no domain's SPF record lists: what comes from there, and isn't signed, is nobody's."""
 TOKEN_LIFETIME: Final = 3600.0
 """How long an access token is good for, in seconds: `expires_in` of the token endpoint (DESIGN §7)."""
 
@@ -66,6 +70,8 @@ class Session:
         Its number at this provider, from 1.
     ip : str
         The address it comes from.
+    plan : mapping
+        What it has to pass at each stage: caps, rules that are tested, rules that are taken.
     """
 
     one: ClassVar[int] = 1  # what a test asks for where there is nothing to measure
@@ -85,6 +91,7 @@ class Session:
         "messages",
         "number",
         "occupied",
+        "plan",
         "rcpt_domain",
         "recipients",
         "size",
@@ -95,9 +102,10 @@ class Session:
         "transaction",
     )
 
-    def __init__(self, number: int, ip: str) -> None:
+    def __init__(self, number: int, ip: str, plan: "Plan") -> None:
         self.number = number
         self.ip = ip
+        self.plan = plan
         self.greeted = False
         self.tls = False
         self.account = ""
@@ -112,6 +120,13 @@ class Session:
         self.size = 0
         self.taken: list[tuple[Window, float, float]] = []  # given back if the transaction fails
         self.occupied: list[Window] = []  # given back when the connection closes
+
+
+class Outright(NamedTuple):
+    """A refusal that needs no counting."""
+
+    reply: Reply
+    attempts: bool = False
 
 
 class Rule:
@@ -191,12 +206,31 @@ MEASURES: Final = {
 """What a limit counts, where it isn't one by one."""
 
 
+def is_scaled(limit: Limit) -> bool:
+    """Whether what a mailbox provider thinks of an IP changes this limit: one on messages from it in some time."""
+    return (
+        limit.per == "ip" and limit.count == "messages" and limit.limit is not None and limit.limit.period is not None
+    )
+
+
+Cap = tuple[str, float, "Rule | Outright"]
+Plan = Mapping[str, tuple[Sequence[Cap], Sequence[Rule], Sequence[Rule]]]
+
+
 def _caps(rules: Sequence[Rule], stage: str) -> Iterator[tuple[str, float, Rule]]:
     """Yield what a single message may have at most: measured on the message itself, nothing is counted."""
     for rule in rules:
         if rule.limit.per == "message" and rule.limit.at == stage:
             assert rule.limit.limit is not None
             yield rule.takes, rule.limit.limit.amount, rule
+
+
+def _outright(provider: Provider, stage: Stage) -> Iterator[Cap]:
+    """Yield the sentence for mail that nobody vouches for, as a cap of none."""
+    if provider.speaks_of("unauthenticated"):
+        reply = provider.says("unauthenticated", "EOD")
+        if reply.stage == stage:
+            yield "one", 0, Outright(reply)
 
 
 def _takes_at(limit: Limit) -> Stage:
@@ -222,6 +256,52 @@ def _started(rules: Sequence[Rule], provider: Provider, stage: Stage) -> Iterato
                 yield rule.elsewhere()
 
 
+@dataclass(slots=True)
+class _Known:
+    """What is known of an IP: its standing at the beginning of a day, and what it has sent since."""
+
+    standing: Standing
+    day: int
+    until: float
+    messages: int = 0
+    expected: float = 0.0  # complaints about them
+
+
+class _Opinion:
+    """What a mailbox provider thinks of each IP, and the limits that it scales by it."""
+
+    def __init__(self, reputation: Reputation, provider: str, since_midnight: float, scaled: Sequence[Rule]) -> None:
+        self.reputation = reputation
+        self._provider = provider
+        self._since_midnight = since_midnight
+        self._scaled = scaled
+        self._known: dict[str, _Known] = {}
+
+    def of(self, ip: str, now: float) -> _Known:
+        """Return what is known of an IP; at the end of each day its complaints are counted, and its limits scaled."""
+        known = self._known.get(ip)
+        if known is None:
+            day = math.floor((now + INSTANT + self._since_midnight) / DAY)
+            known = self._known[ip] = _Known(Standing(), day, (day + 1) * DAY - self._since_midnight)
+        rules = self.reputation.rules
+        while now >= known.until - INSTANT:
+            midnight, band = known.until, known.standing.band
+            sent = self.reputation.day(self._provider, ip, known.day, known.messages, known.expected)
+            known.standing = known.standing.after(sent, rules)
+            known.day, known.until = known.day + 1, midnight + DAY
+            known.messages, known.expected = 0, 0.0
+            if known.standing.band != band:
+                for rule in self._scaled:
+                    rescale(rule.window(ip), rule.limit, rules.scale(known.standing.band), midnight)
+        return known
+
+    def note(self, ip: str, domain: str, now: float) -> None:
+        """Count an accepted message."""
+        known = self.of(ip, now)
+        known.messages += 1
+        known.expected += self.reputation.rates.get(domain, 0.0)
+
+
 class Receiver:
     """A provider that answers SMTP commands: limits, credentials and sentences from its facts.
 
@@ -233,6 +313,9 @@ class Receiver:
         Who may log in, by lower-case user name. Anything with a `get` serves.
     start : datetime, optional
         What the provider's clock shows at second 0; midnight UTC of the newest fact by default.
+    reputation : Reputation, optional
+        How complaints about the mail from an IP change the provider's limits per IP; not at all by default. Days are
+        those of the provider's clock.
 
     Examples
     --------
@@ -254,6 +337,7 @@ class Receiver:
         provider: Provider,
         accounts: Mapping[str, Account] | None = None,
         start: dt.datetime | None = None,
+        reputation: Reputation | None = None,
     ) -> None:
         self.provider = provider
         self.accounts: Mapping[str, Account] = {} if accounts is None else accounts
@@ -275,8 +359,18 @@ class Receiver:
         self._takes = {stage: tuple(rule for rule in counting if rule.takes_at == stage) for stage in STAGES}
         self._one_by_one = bool(self._tests["RCPT"] or self._takes["RCPT"])
         self._takes = {stage: (*self._takes[stage], *_started(counting, provider, stage)) for stage in STAGES}
-        self._plan = {stage: (self._caps[stage], self._tests[stage], self._takes[stage]) for stage in STAGES}
-        self._busy = {stage: any(self._plan[stage]) for stage in STAGES}
+        self._plan_unlisted: Plan = {
+            stage: ((*_outright(provider, stage), *self._caps[stage]), self._tests[stage], self._takes[stage])
+            for stage in STAGES
+        }
+        self._takes = {stage: tuple(rule for rule in self._takes[stage] if not rule.limit.only) for stage in STAGES}
+        self._tests = {stage: tuple(rule for rule in self._tests[stage] if not rule.limit.only) for stage in STAGES}
+        self._plan: Plan = {stage: (self._caps[stage], self._tests[stage], self._takes[stage]) for stage in STAGES}
+        self._busy = {stage: any(self._plan_unlisted[stage]) for stage in STAGES}
+        self._opinion: _Opinion | None = None
+        if reputation is not None:
+            scaled = [rule for rule in counting if provider.role == "delivery" and is_scaled(rule.limit)]
+            self._opinion = _Opinion(reputation, provider.name, clock, scaled)
         at_auth = (*self._tests["AUTH"], *self._takes["AUTH"])
         self._nameless = all(rule.attempts and rule.per in ("ip", "number") for rule in at_auth)
         self._per_session = tuple(rule for rule in self.rules if rule.limit.per == "session")
@@ -298,7 +392,9 @@ class Receiver:
     def connect(self, ip: str, now: float) -> tuple[Session, Reply]:
         """Open a session; a reply of 4yz or 5yz means that the provider closes it at once."""
         self.sessions += 1
-        session = Session(self.sessions, ip)
+        session = Session(self.sessions, ip, self._plan_unlisted if ip.startswith(UNLISTED) else self._plan)
+        if self._opinion is not None:
+            self._opinion.of(ip, now)
         return session, self._refusal(session, "CONNECT", now) or self._says("banner", "CONNECT")
 
     def ehlo(self, session: Session, now: float) -> Reply:
@@ -453,6 +549,8 @@ class Receiver:
             if needs_auth:
                 return self._says("auth_required", "MAIL")
             session.account = session.ip
+        if self._opinion is not None:
+            self._opinion.of(session.ip, now)
         if mail_from != session.mail_from:
             session.mail_from = mail_from
             session.domain = mail_from.rpartition("@")[2].lower()
@@ -542,6 +640,8 @@ class Receiver:
         self._end_transaction(session, now + verdict.delay, failed)
         if not failed:
             session.messages += 1
+            if self._opinion is not None:
+                self._opinion.note(session.ip, session.domain, now)
         return verdict
 
     def rset(self, session: Session, now: float) -> Reply:
@@ -595,10 +695,10 @@ class Receiver:
             return self._says("send-as", stage)
         if not self._busy[stage]:
             return None
-        refused: Rule | None = None
+        refused: Rule | Outright | None = None
         holder: Rule | None = None
         held = 0.0
-        caps, tests, takes = self._plan[stage]
+        caps, tests, takes = session.plan[stage]
         for measure, most, rule in caps:
             if getattr(session, measure) > most:
                 refused = refused or rule
@@ -634,9 +734,22 @@ class Receiver:
 
     def _count_attempt(self, session: Session, stage: Stage, now: float) -> None:
         """Count a refused try where refused tries use the quota up."""
-        for rule in self._takes[stage]:
+        for rule in session.plan[stage][2]:
             if rule.attempts:
                 rule.window(getattr(session, rule.per)).take(getattr(session, rule.takes), now)
+
+    # What it thinks of an IP
+
+    @property
+    def reputation(self) -> Reputation | None:
+        """How it forms its opinion of an IP; None if it has none."""
+        return None if self._opinion is None else self._opinion.reputation
+
+    def band(self, ip: str, now: float) -> Band:
+        """Return the band that an IP is in at a moment; ``high`` where the provider keeps no opinion."""
+        if ip in self.blocked:
+            return "blocked"
+        return "high" if self._opinion is None else self._opinion.of(ip, now).standing.band
 
     # What goes over the wire
 

@@ -25,6 +25,7 @@ from simlib.load import Fakes, fakes, lines
 from simlib.plan import recipients
 from simlib.provider import Provider, Reply
 from simlib.receiver import Account, Receiver, Session
+from simlib.reputation import Reputation
 from simlib.scenario import Scenario
 from simlib.workload import Messages, stream
 
@@ -71,9 +72,14 @@ class Recorder(Receiver):
     """A receiver that writes down what it is asked and what it answers, in a log that all of a run share."""
 
     def __init__(
-        self, provider: Provider, accounts: Mapping[str, Account], start: dt.datetime, log: list[Command]
+        self,
+        provider: Provider,
+        accounts: Mapping[str, Account],
+        start: dt.datetime,
+        log: list[Command],
+        reputation: Reputation | None = None,
     ) -> None:
-        super().__init__(provider, accounts, start)
+        super().__init__(provider, accounts, start, reputation)
         self._log = log
         self._known: dict[str, tuple[str, bool, bool]] = {}
         self._known_blocked: frozenset[str] = frozenset()
@@ -164,7 +170,8 @@ def record(
     lanes = scenario.lanes(alternative, as_of)
     log: list[Command] = []
     receivers = {
-        name: Recorder(one.provider, one.accounts, one.start, log) for name, one in scenario.receivers(lanes).items()
+        name: Recorder(one.provider, one.accounts, one.start, log, one.reputation)
+        for name, one in scenario.receivers(lanes, seed).items()
     }
 
     def rng(*name: str) -> Any:
@@ -216,10 +223,10 @@ def exact(
     messages = scenario.messages(seed, 0)
     log = record(scenario, alternative, messages, seed, as_of)
     providers = list(dict.fromkeys(lane.provider.name for lane in scenario.lanes(alternative, as_of)))
-    with fakes(folder, scenario, providers, as_of, virtual=True) as running:
+    with fakes(folder, scenario, providers, as_of, virtual=True, seed=seed) as running:
         differences = replay(log, running, scenario, alternative, as_of, progress)
     ledger = list(lines(running.ledger))
-    differences += compare_ledger(log, ledger, scenario, alternative, as_of)
+    differences += compare_ledger(log, ledger, scenario, alternative, as_of, seed)
     replies = sum(command.reply is not None for command in log)
     return Exact(replies + len(ledger), tuple(differences))
 
@@ -496,12 +503,13 @@ def compare_ledger(
     scenario: Scenario,
     alternative: str,
     as_of: dt.date | None = None,
+    seed: int = 1,
 ) -> list[str]:
     """Replay the log through fresh receivers, and return a line for each ledger line that they wouldn't have written.
 
     What is compared: time, provider, session, stage, code, enhanced code, text, limit and how long it was held.
     """
-    fresh = scenario.receivers(scenario.lanes(alternative, as_of))
+    fresh = scenario.receivers(scenario.lanes(alternative, as_of), seed)
     sessions: dict[tuple[str, int], Session] = {}
     wanted: Counter[tuple[Any, ...]] = Counter()
     for command in log:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from simlib.estimate import Estimate
 from simlib.experiment import Result
+from simlib.receiver import is_scaled
+from simlib.reputation import left_out
 from simlib.sizing import MOST, largest_send
 
 if TYPE_CHECKING:
@@ -224,9 +226,40 @@ def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[s
             f"Accepted is not delivered. These end at the provider's door, and what lies behind it is not claimed: "
             f"{_listed(result, at_the_door)}."
         )
+    said += _about_delivery(result)
     assumed = result.assumptions()
     said.append(f"Rests on {len(assumed)} assumptions: {', '.join(one['id'] for one in assumed)}.")
     return [line for one in said for line in textwrap.wrap(one, WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
+
+
+def _about_delivery(result: Result) -> list[str]:
+    """Say what is done to unauthenticated mail, and what the model of reputation leaves out, where either matters."""
+    to_mx = [
+        (name, lane)
+        for name in result.runs
+        for lane in result.scenario.lanes(name, result.as_of)
+        if lane.provider.role == "delivery"
+    ]
+    said = []
+    unaligned = {name for name, lane in to_mx if not lane.channel.aligned}
+    if unaligned:
+        met = {lane.provider.name: lane.provider for _, lane in to_mx if not lane.channel.aligned}
+        asking = [name for name, provider in met.items() if provider.asks_for_authentication]
+        others = [name for name, provider in met.items() if not provider.asks_for_authentication]
+        said.append(
+            f"Neither SPF nor DKIM vouches for the senders' own domains: {_listed(result, unaligned)}. "
+            + (f"By their published rules for such mail answer: {', '.join(asking)}. " if asking else "")
+            + (f"No rule is known of, and none applied: {', '.join(others)}." if others else "")
+        )
+    reputation = result.scenario.rules is not None
+    if to_mx and reputation and not any(is_scaled(limit) for _, lane in to_mx for limit in lane.provider.limits):
+        said.append(
+            "Reputation is on, but no limit per IP is, so a bad one costs nothing here: set an amount, such as "
+            'google-mx/quota = "1000/h" in [limits].'
+        )
+    if to_mx and (reputation or unaligned):
+        said += [f"Left out: {one.meaning}" for one in left_out()]
+    return said
 
 
 def _listed(result: Result, alternatives: Collection[str]) -> str:

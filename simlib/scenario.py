@@ -15,9 +15,11 @@ from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, tab
 from simlib.provider import Provider, parse
 from simlib.provider import names as shipped
 from simlib.receiver import Account, Receiver
+from simlib.reputation import Reputation, Rules, left_out, parameters
 from simlib.sender import NO_RETRY, Retry
 from simlib.tool import Habit, Tool, tools
-from simlib.workload import Batches, Day, Messages, RateOf, Tenant, Trace, offered
+from simlib.warmup import Warmup, named, warmups
+from simlib.workload import DAY, Batches, Day, Messages, RateOf, Tenant, Trace, offered
 
 __all__ = ["Alternative", "Event", "Scenario"]
 
@@ -104,6 +106,7 @@ class Scenario(Frozen):
     tenants: tuple[Tenant, ...] = Field(min_length=1)
     alternatives: dict[str, Alternative] = Field(min_length=1)
     events: tuple[Event, ...] = ()
+    reputation: bool | dict[str, Any] = False
     readings: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, Any] = Field(default_factory=dict)
     providers: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -249,17 +252,35 @@ class Scenario(Frozen):
         if key not in self._lanes:
             providers = {name: self.provider(name, as_of) for name in self._provider_names(alternative)}
             channels = self.alternatives[alternative].channels
-            self._lanes[key] = tuple(_lane(channel, providers[name]) for channel in channels for name in channel.to)
+            midnight = self.day.start
+            self._lanes[key] = tuple(
+                _lane(channel, providers[name], midnight) for channel in channels for name in channel.to
+            )
         return self._lanes[key]
 
-    def receivers(self, lanes: Sequence[Lane]) -> dict[str, Receiver]:
-        """Return one receiver for each provider of an alternative, with the accounts of those who send there."""
+    @property
+    def rules(self) -> Rules | None:
+        """The numbers of the reputation model, this scenario's own before those of the facts; None if it is off."""
+        own = self.reputation if isinstance(self.reputation, dict) else {}
+        return None if self.reputation is False else Rules.of(own)
+
+    def opinion(self, provider: Provider, seed: int = 1, replication: int = 0) -> Reputation | None:
+        """Return how a provider forms its opinion of an IP, and with which luck; None if it has none."""
+        if provider.role != "delivery" or self.rules is None:
+            return None
+        return Reputation(self.rules, {one.domain: one.complaint_rate for one in self.tenants}, seed, replication)
+
+    def receivers(self, lanes: Sequence[Lane], seed: int = 1, replication: int = 0) -> dict[str, Receiver]:
+        """Return one receiver for each provider of an alternative, with the accounts of those who send there.
+
+        `seed` and `replication` say with which luck mail is complained about, where reputation is on.
+        """
         found: dict[str, Receiver] = {}
         for lane in lanes:
             name = lane.provider.name
             accounts = {user: _account(user) for user in self._users(lane)}
             if name not in found:
-                found[name] = Receiver(lane.provider, {}, self.zero)
+                found[name] = Receiver(lane.provider, {}, self.zero, self.opinion(lane.provider, seed, replication))
             found[name].accounts = {**found[name].accounts, **accounts}
         return found
 
@@ -268,6 +289,8 @@ class Scenario(Frozen):
     ) -> list[tuple[Incident, tuple[str, ...]]]:
         """Draw what happens to credentials and IPs in one run of an alternative, and at which providers."""
         found: list[tuple[Incident, tuple[str, ...]]] = []
+        # an entry in a block list expires by itself, where reputation is on
+        listed = math.inf if self.rules is None else self.rules.listed_days * DAY
         for number, event in enumerate(self.events):
             providers, targets = self._targets(event, lanes)
             if not targets:
@@ -284,7 +307,8 @@ class Scenario(Frozen):
                 ]
             for at, those in struck:
                 if at < self.duration:
-                    over = math.inf if event.repaired_after is None else at + event.repaired_after
+                    lasts = listed if event.kind == "blocklisted" else math.inf
+                    over = at + (lasts if event.repaired_after is None else event.repaired_after)
                     found.append((Incident(at, event.kind, those, over), providers))
         return sorted(found, key=lambda pair: pair[0].at)
 
@@ -294,13 +318,23 @@ class Scenario(Frozen):
         for alternative in alternatives:
             for lane in self.lanes(alternative, as_of):
                 for limit in lane.provider.limits:
-                    if limit.limit is not None and limit.rests_on_assumption:
+                    met = limit.limit is not None and (limit.only is None or not lane.channel.aligned)
+                    if met and limit.rests_on_assumption:
                         found[f"{lane.provider.name}/{limit.id}"] = limit.grade
                 for key in lane.channel.assumed:
                     found[f"{lane.channel.name}: {key}"] = "assumed"
+                if lane.warmup is not None and lane.warmup.rests_on_assumption:
+                    found[f"warmup/{lane.warmup.name}"] = lane.warmup.grade
                 habit = _habit(lane.channel, lane.provider.name)
                 if habit is not None and habit.rests_on_assumption:
                     found[f"{lane.channel.tool}/{habit.id}"] = habit.grade
+                if lane.provider.role == "delivery" and (self.rules is not None or not lane.channel.aligned):
+                    found |= {f"reputation/{one.id}": one.grade for one in left_out()}
+                if lane.provider.role == "delivery" and self.rules is not None:
+                    own = self.reputation if isinstance(self.reputation, dict) else {}
+                    for number in parameters():
+                        if number.id in own or number.rests_on_assumption:
+                            found[f"reputation/{number.id}"] = "assumed" if number.id in own else number.grade
         return [{"id": id_, "grade": grade} for id_, grade in found.items()]
 
     def readings_of(self, alternative: str, as_of: dt.date | None = None) -> list[tuple[str, str]]:
@@ -334,6 +368,8 @@ class Scenario(Frozen):
         channels = [channel for alternative in self.alternatives.values() for channel in alternative.channels]
         parts += [f"{channel.name}: service times" for channel in channels if channel.service.kind != "constant"]
         parts += [f"{channel.name}: which provider a message goes to" for channel in channels if len(channel.to) > 1]
+        if self.rules is not None and any(tenant.complaint_rate for tenant in self.tenants):
+            parts.append("reputation: which mail is complained about")
         parts += [f"{event.kind}: when" for event in self.events if event.rate is not None]
         return list(dict.fromkeys(parts))
 
@@ -361,6 +397,8 @@ class Scenario(Frozen):
                 self._check_limit(table, key, value)
         for name in self._provider_names():
             self.provider(name)
+        if isinstance(self.reputation, dict):
+            Rules.of(self.reputation)
         for number, event in enumerate(self.events, 1):
             self._check_event(event, f"events[{number}]", tenants)
 
@@ -411,12 +449,30 @@ class Scenario(Frozen):
                     _lane(channel, self._raw_provider(provider))
                 except ValueError as error:
                     raise ValueError(f"{where}.channels[{channel.name}]: {error}") from None
+        for channel in alternative.channels:
+            self._check_overflow(channel, alternative, f"{where}.channels[{channel.name}].overflow")
         twice = next((tenant for tenant in carried if carried.count(tenant) > 1), None)
         if twice:
             raise ValueError(f"{where}: tenant {twice!r} is on more than one channel")
         for tenant in self.tenants:
             if tenant.name not in carried and not tenant.neighbour:
                 raise ValueError(f"{where}: no channel carries tenant {tenant.name!r}")
+
+    def _check_overflow(self, channel: Channel, alternative: Alternative, where: str) -> None:
+        if channel.overflow is None:
+            return
+        others = {one.name: one for one in alternative.channels if one.name != channel.name}
+        takes = others.get(channel.overflow)
+        if takes is None:
+            known = f"(there are: {', '.join(others) or 'none'})"
+            raise ValueError(f"{where}: must be another channel of the alternative, got {channel.overflow!r} {known}")
+        if takes.warmup is not None:
+            raise ValueError(f"{where}: must be a channel that isn't being warmed up itself, got {takes.name!r}")
+        at_login = next((name for name in takes.to if self._raw_provider(name).role != "delivery"), None)
+        if at_login is not None:
+            raise ValueError(
+                f"{where}: must be a channel to mailbox providers, got {takes.name!r}, which goes to {at_login}"
+            )
 
     def _check_event(self, event: Event, where: str, tenants: Sequence[str]) -> None:
         if event.tenant and event.tenant not in tenants:
@@ -459,11 +515,13 @@ class Scenario(Frozen):
     def _targets(self, event: Event, lanes: Sequence[Lane]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the providers an event concerns, and the accounts or IPs it strikes there."""
         if event.channel:
-            names = list(dict.fromkeys(lane.channel.name for lane in lanes))
-            if event.channel not in names:
+            channels = list({lane.channel.name: lane.channel for lane in lanes}.values())
+            number = next((n for n, one in enumerate(channels, 1) if one.name == event.channel), 0)
+            if not number:
                 return (), ()
             providers = tuple(lane.provider.name for lane in lanes if lane.channel.name == event.channel)
-            return providers, (f"127.0.{names.index(event.channel) + 1}.{event.ip}",)
+            assert event.ip is not None
+            return providers, tuple(channels[number - 1].addresses(number)[event.ip - 1 : event.ip])
         tenant = next(tenant for tenant in self.tenants if tenant.name == event.tenant)
         struck = [lane for lane in lanes if tenant.name in lane.channel.tenants and _breaks(event.kind, lane)]
         addresses = tuple(address.lower() for address in tenant.addresses(self.day)[: event.senders])
@@ -488,7 +546,7 @@ def _habit(channel: Channel, provider: str) -> Habit | None:
     return Tool.load(channel.tool).habit(provider) if channel.tool else None
 
 
-def _lane(channel: Channel, provider: Provider) -> Lane:
+def _lane(channel: Channel, provider: Provider, since_midnight: float = 0.0) -> Lane:
     """Fill in what the file leaves open: the channel's own keys win over the tool's, the tool's over the shaping."""
     habit = _habit(channel, provider.name) or Habit(id="none")
     shaping = provider.shaping
@@ -502,6 +560,16 @@ def _lane(channel: Channel, provider: Provider) -> Lane:
         raise ValueError(
             f"auth: {provider.name} takes no passwords (it offers: {', '.join(provider.auth)}), got 'password'"
         )
+    if not channel.aligned and provider.role != "delivery":
+        raise ValueError(
+            f"aligned: is about mailbox providers, who see the sending IP; {provider.name} takes mail from whoever "
+            "logs in: leave it out, got false"
+        )
+    if channel.warmup is not None and provider.role != "delivery":
+        raise ValueError(
+            f"warmup: is about the IPs that mailbox providers see; {provider.name} takes mail from whoever logs in: "
+            f"leave it out, got {channel.warmup!r}"
+        )
     return Lane(
         channel,
         provider,
@@ -510,7 +578,25 @@ def _lane(channel: Channel, provider: Provider) -> Lane:
         pace=channel.pace or habit.pace,
         retry=_retry(channel, habit),
         oauth=oauth,
+        warmup=_warmup(channel),
+        since_midnight=since_midnight,
     )
+
+
+def _warmup(channel: Channel) -> Warmup | None:
+    """Look a channel's schedule up."""
+    if channel.warmup is None:
+        return None
+    try:
+        found = named(channel.warmup)
+    except ValueError as error:
+        raise ValueError(f"warmup: {error}") from None
+    if not found.amounts:
+        known = ", ".join(one.name for one in warmups() if one.amounts)
+        raise ValueError(
+            f"warmup: what {found.name} allows each day isn't published: take another (there are: {known})"
+        )
+    return found
 
 
 def _retry(channel: Channel, habit: Habit) -> Retry:

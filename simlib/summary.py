@@ -29,7 +29,7 @@ TIMES = (
     *("held_mean", "held_max", "throttled_delay_mean", "finished_at"),
 )
 METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
-CAUSES = ("retry", "pace", "service", "connections")
+CAUSES = ("retry", "pace", "service", "connections", "warmup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,8 @@ def _causes(
         causes[name] = np.bincount(message, mine + np.where(own, held, 0.0), count)
     rest = [over - begin - found for (begin, over), found in zip(spans, covered, strict=True)]
     service = np.where(np.isnan(started), 0.0, ended - delayed - np.where(np.isnan(started), ended, started))
-    for name, seconds in zip(CAUSES, (rest[0], rest[1], service, rest[2]), strict=True):
+    warmup = np.where(attempts["retry"] == 0, due - attempts.messages.created_at[message], 0.0)
+    for name, seconds in zip(CAUSES, (rest[0], rest[1], service, rest[2], warmup), strict=True):
         causes[name] = np.bincount(message, np.maximum(seconds, 0.0), count)
     return causes, throttled_by
 

@@ -1,5 +1,8 @@
 """Warm-up: how a new IP's daily volume may grow. The schedules stand in ``simlib/warmups.toml``."""
 
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -9,9 +12,10 @@ from pydantic import Field, model_validator
 
 from simlib.facts import Fact, Frozen, check, read_toml
 
-__all__ = ["Warmup", "warmups"]
+__all__ = ["Warmup", "named", "warmups"]
 
 HOURS = 24
+DAY = 86400.0
 
 
 class Warmup(Fact):
@@ -29,6 +33,8 @@ class Warmup(Fact):
         After the last entry: ``"double"`` every day, or ``"unknown"``.
     full_after, full : int or None
         Where only the end is published: after so many days, so many messages a day.
+    again_after : int or None
+        Days without mail after which an IP begins again; never by default.
 
     Examples
     --------
@@ -44,6 +50,7 @@ class Warmup(Fact):
     then: Literal["double", "unknown"] = "unknown"
     full_after: int | None = Field(default=None, ge=1)
     full: int | None = Field(default=None, ge=1)
+    again_after: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _grows(self) -> "Warmup":
@@ -73,6 +80,59 @@ class Warmup(Fact):
             day += 1
         return None
 
+    def allot(
+        self, created_at: Sequence[float], ips: int, since_midnight: float = 0.0, day: int = 1, waits: bool = False
+    ) -> list[float]:
+        """Return when each message may go out over IPs that are being warmed up, in the order of creation.
+
+        In each day, or where amounts are for an hour, in each hour, the first come go out, as many as `ips` times the
+        amount; days are calendar days. What is over waits for a later one, first come first served, or goes elsewhere.
+        After the last day that is published there is no limit.
+
+        Parameters
+        ----------
+        created_at : sequence of float
+            When each message is there, in seconds; ascending.
+        ips : int
+            How many IPs share the mail.
+        since_midnight : float
+            How long before second 0 the day began, in seconds.
+        day : int
+            Which day of the schedule second 0 lies in.
+        waits : bool
+            Whether what is over waits; else it has to go elsewhere.
+
+        Returns
+        -------
+        list of float
+            In seconds; inf: not over these IPs.
+
+        Examples
+        --------
+        >>> mailtrap = named("mailtrap")
+        >>> at = mailtrap.allot([0.0] * 301 + [86400.0], ips=1, waits=True)
+        >>> at[299], at[300], at[301]
+        (0.0, 86400.0, 86400.0)
+        """
+        period = DAY if self.per == "d" else DAY / HOURS
+        found: list[float] = []
+        number, count, first, last = -math.inf, len(created_at), 1 - day, -1
+        while len(found) < count:
+            begun = len(found)
+            number = max(number, (created_at[begun] + since_midnight) // period)
+            starts, ends = number * period - since_midnight, (number + 1) * period - since_midnight
+            today = int(number * period // DAY)
+            if self.again_after is not None and last >= 0 and today - last > self.again_after:
+                first = today
+            allowed = self.cap(today - first + 1)
+            there = bisect_left(created_at, ends, begun)
+            room = there if allowed is None else min(there, begun + ips * allowed * period / DAY)
+            found += [max(at, starts) for at in created_at[begun : int(room)]]
+            if not waits:
+                found += [math.inf] * (there - len(found))
+            number, last = number + 1, today
+        return found
+
     def elsewhere(self, volume: int) -> float | None:
         """Return the share of the mail until then, that day included, that has to go another way or wait."""
         day = self.days(volume)
@@ -83,6 +143,14 @@ class Warmup(Fact):
 
 class _Warmups(Frozen):
     warmups: tuple[Warmup, ...]
+
+
+def named(name: str) -> Warmup:
+    """Return a published schedule; a ValueError says which there are."""
+    known = {one.name: one for one in warmups()}
+    if name not in known:
+        raise ValueError(f"unknown schedule {name!r} (there are: {', '.join(known)})")
+    return known[name]
 
 
 @cache

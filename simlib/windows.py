@@ -18,7 +18,7 @@ from typing import Final
 
 from simlib.provider import Limit
 
-__all__ = ["INSTANT", "FixedWindow", "InUse", "SlidingWindow", "TokenBucket", "Window", "window_of"]
+__all__ = ["INSTANT", "FixedWindow", "InUse", "SlidingWindow", "TokenBucket", "Window", "rescale", "window_of"]
 
 
 INSTANT: Final = 1e-6
@@ -273,6 +273,44 @@ class InUse:
 
 
 Window = SlidingWindow | FixedWindow | TokenBucket | InUse
+
+
+def rescale(window: Window, limit: Limit, factor: float, now: float) -> None:
+    """Let a window hold another share of its limit's amount from `now` on; what was taken stays taken.
+
+    At least one fits: a window for less than one message would be closed for ever, however slow the rate is meant.
+
+    Parameters
+    ----------
+    window : Window
+        A window of that limit.
+    limit : Limit
+        The limit; it has a period.
+    factor : float
+        The share, more than 0.
+    now : float
+        The time, in seconds.
+
+    Examples
+    --------
+    >>> minute = SlidingWindow(limit=10, period=60)
+    >>> from simlib.provider import Provider
+    >>> quota = Provider.load("google-mx").set({"quota": "10/min"}).limit("quota")
+    >>> rescale(minute, quota, 0.5, now=0)
+    >>> minute.fits(5, now=0), minute.fits(6, now=0)
+    (True, False)
+    """
+    if limit.limit is None or limit.limit.period is None:
+        raise ValueError(f"limit must have a period, got {limit.id}")
+    amount = limit.limit.amount * factor
+    if isinstance(window, TokenBucket):
+        assert limit.burst is not None
+        left = window.burst - max(0.0, window.full_at - now) / window.each  # these tokens stay
+        window.each, window.burst = limit.limit.period / amount, max(1.0, limit.burst * factor)
+        window.taken.clear()
+        window.full_at = now + max(0.0, window.burst - left) * window.each
+    elif not isinstance(window, InUse):
+        window.limit = max(1.0, amount)
 
 
 def window_of(limit: Limit, since_midnight: float, since_utc_midnight: float) -> Window:

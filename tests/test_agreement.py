@@ -43,6 +43,8 @@ def scenario(
     """Two tenants with small and large messages, several connections, and retries that see the windows open again."""
     channel: dict[str, Any] = {"name": "c", "tenants": ["us", "we"], "to": provider, "connections": 4, "ips": 2}
     channel |= {"messages_per_session": 4, "retry": ["40s", "61s", "25h"], "auth": auth}
+    if any(Provider.load(provider).limit(id_).only for id_ in limits):
+        channel["aligned"] = False
     if not holds:
         channel["service"] = {"kind": "exponential", "mean": "2s"}
     small = {"kind": "batches", "first": "10s", "size": 14}

@@ -1012,10 +1012,12 @@ class Client:
         self.receiver = receiver
         self.session: Session | None = None
         self.user = ME if receiver.provider.credential == "account" else "us.example"
+        live = [limit for limit in receiver.provider.limits if limit.limit is not None]
+        self.ip = "127.1.1.1" if live and all(limit.only for limit in live) else "127.0.0.1"
 
     def connect(self, now: float) -> Reply:
         receiver, facts = self.receiver, self.receiver.provider
-        self.session, reply = receiver.connect("127.0.0.1", now)
+        self.session, reply = receiver.connect(self.ip, now)
         steps: list[Callable[[Session], Reply]] = [lambda s: receiver.ehlo(s, now)]
         if facts.tls == "required":
             steps += [lambda s: receiver.starttls(s, now), lambda s: receiver.ehlo(s, now)]

@@ -70,6 +70,8 @@ def everybody(number: int) -> Scenario:
                 **{"messages_per_session": 4, "retry": ["40s", "61s", "25h"], "service": "2s" if takes_time else "0s"},
             }
         )
+        if any(provider.limit(id_).only for id_ in lowered):
+            channels[-1]["aligned"] = False
         if provider.role == "delivery":
             listed = {"channel": name, "ip": 1}
             events += [{"kind": "blocklisted", "at": "1h", **listed}, {"kind": "delisted", "at": "3h", **listed}]

@@ -200,7 +200,7 @@ BROKEN: list[Broken] = [
     ("tenant key", "recipients = 2", "recipient = 2", ("tenants[us].recipient", "unknown key", "2")),
     ("arrival key", 'rate = "20/h"', 'rate = "20/h", sender = 3', ("tenants[neighbours].arrivals", "sender", "3")),
     ("channel key", "ips = 4", "ip = 4", ("alternatives.shared pool.channels[pool].ip", "unknown key", "4")),
-    ("a key to come", "ips = 4", 'ips = 4\nwarmup = "30d"', ("channels[pool].warmup", "unknown key", "30d")),
+    ("no such warm-up", "ips = 4", 'ips = 4\nwarmup = "30d"', ("channels[pool]", "warmup", "unknown schedule", "30d")),
     ("alternative key", '[alternatives."Office 365"]', '[alternatives."Office 365"]\nchanels = 1', ("chanels", "1")),
     ("event key", "senders = 2\nrepaired", "users = 2\nrepaired", ("events", "users", "2")),
     ("service key", "scv = 4", "cv = 4", ("service.cv", "unknown key", "4")),

@@ -18,7 +18,7 @@ from pyrate_limiter.abstracts.algorithm import FixedWindow as TheirFixedWindow
 from pyrate_limiter.abstracts.algorithm import TokenBucket as TheirTokenBucket
 
 from simlib.provider import Limit
-from simlib.windows import INSTANT, FixedWindow, InUse, SlidingWindow, TokenBucket, Window, window_of
+from simlib.windows import INSTANT, FixedWindow, InUse, SlidingWindow, TokenBucket, Window, rescale, window_of
 
 TENTHS = 10  # a period of one second, in tenths
 Log = list[tuple[int, int]]
@@ -511,3 +511,52 @@ def test_the_token_bucket_agrees_with_pyrate_limiter(schedule: list[tuple[int, i
             assert wait == math.inf
         else:
             assert math.ceil(wait * 1000 - INSTANT) == decision.retry_after_ms
+
+
+# An amount that changes on the way
+
+
+def quota(**fields: object) -> Limit:
+    every = {"id": "quota", "count": "messages", "per": "ip", "limit": "60/min", "on_excess": "defer", "at": "EOD"}
+    return Limit.model_validate(every | {"window": "sliding"} | fields)
+
+
+@pytest.mark.parametrize("fields", [{}, {"window": "fixed", "anchor": "clock"}], ids=["sliding", "fixed"])
+def test_a_rescaled_window_keeps_what_was_taken(fields: dict[str, object]) -> None:
+    limit = quota(**fields)
+    window = window_of(limit, 0, 0)
+    window.take(20, at=0)
+    rescale(window, limit, 0.5, now=1)
+    assert [window.fits(amount, now=1) for amount in (10, 11)] == [True, False]
+    rescale(window, limit, 0.1, now=2)
+    assert (window.fits(1, now=2), window.fits(6, now=60), window.fits(7, now=60)) == (False, True, False)
+    rescale(window, limit, 1.0, now=60)
+    assert [window.fits(amount, now=60) for amount in (60, 61)] == [True, False]
+
+
+def test_a_rescaled_bucket_keeps_its_tokens_and_fills_at_the_new_rate() -> None:
+    limit = quota(window="token_bucket", burst=30)
+    bucket = window_of(limit, 0, 0)
+    bucket.take(20, at=0)
+    rescale(bucket, limit, 0.5, now=0)  # 10 of 15 are left, one comes every 2 s
+    assert (bucket.wait(10, now=0), bucket.wait(11, now=0), bucket.wait(15, now=0)) == (0, 2, 10)
+    rescale(bucket, limit, 1.0, now=10)  # 15 of 30, one every second
+    assert (bucket.wait(15, now=10), bucket.wait(30, now=10)) == (0, 15)
+    rescale(bucket, limit, 0.1, now=10)  # 3 of 3: what doesn't fit is lost
+    assert (bucket.wait(3, now=10), bucket.wait(4, now=10)) == (0, math.inf)
+
+
+def test_a_rescaled_window_holds_at_least_one() -> None:
+    for fields in ({}, {"window": "fixed", "anchor": "clock"}, {"window": "token_bucket", "burst": 2}):
+        limit = quota(limit="5/h", **fields)
+        window = window_of(limit, 0, 0)
+        rescale(window, limit, 0.1, now=0)
+        assert window.fits(1, now=0)
+        window.take(1, at=0)
+        assert not window.fits(1, now=1)
+
+
+def test_only_what_has_a_period_is_rescaled() -> None:
+    limit = quota(count="connections", limit=5, window=None, at="CONNECT")
+    with pytest.raises(ValueError, match="limit must have a period, got quota"):
+        rescale(window_of(limit, 0, 0), limit, 0.5, now=0)
