@@ -3,7 +3,7 @@
 import copy
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -310,7 +310,7 @@ class Scenario(Frozen):
                     lasts = listed if event.kind == "blocklisted" else math.inf
                     over = at + (lasts if event.repaired_after is None else event.repaired_after)
                     found.append((Incident(at, event.kind, those, over), providers))
-        return sorted(found, key=lambda pair: pair[0].at)
+        return _apart(sorted(found, key=lambda pair: pair[0].at))
 
     def rests_on(self, alternatives: Sequence[str], as_of: dt.date | None = None) -> list[dict[str, str]]:
         """List what these alternatives assume: facts graded assumed or with an assumed field, and own figures."""
@@ -540,6 +540,30 @@ def _breaks(kind: str, lane: Lane) -> bool:
 
 def _account(user: str) -> Account:
     return Account(user, refresh_token=user, domains=frozenset([user.rpartition("@")[2]]), listed=False)
+
+
+def _apart(found: Iterable[tuple[Incident, tuple[str, ...]]]) -> list[tuple[Incident, tuple[str, ...]]]:
+    """Join what strikes the same account or IP again before it is over: the later repair ends both."""
+    spans: dict[tuple[tuple[str, ...], str, str], list[list[float]]] = {}
+    for incident, providers in found:
+        for target in incident.targets:
+            before = spans.setdefault((providers, incident.kind, target), [])
+            if incident.kind == "delisted":
+                for listed in spans.get((providers, "blocklisted", target), [])[-1:]:
+                    listed[1] = min(listed[1], incident.at)
+            elif before and incident.at < before[-1][1] < math.inf:
+                before[-1][1] = max(before[-1][1], incident.repaired_at)
+                continue
+            before.append([incident.at, incident.repaired_at])
+    together: dict[tuple[float, float, str, tuple[str, ...]], list[str]] = {}
+    for (providers, kind, target), times in spans.items():
+        for at, over in times:
+            together.setdefault((at, over, kind, providers), []).append(target)
+    joined = [
+        (Incident(at, kind, tuple(targets), over), providers)
+        for (at, over, kind, providers), targets in together.items()
+    ]
+    return sorted(joined, key=lambda pair: pair[0].at)
 
 
 def _habit(channel: Channel, provider: str) -> Habit | None:
