@@ -355,6 +355,16 @@ class Provider(Frozen):
                 raise ValueError(f"a reading of {limit.id} is given twice, got {', '.join(map(repr, named))}")
         return limits
 
+    @model_validator(mode="after")
+    def _knows_who_logs_in(self) -> "Provider":
+        if self.role == "submission" and bool(self.auth) != (self.credential in ("account", "domain")):
+            offered = " ".join(self.auth) or "none"
+            raise ValueError(
+                f"credential must be account or domain where auth is offered, else ip or none, "
+                f"got {self.credential!r} with auth {offered}"
+            )
+        return self
+
     @classmethod
     def load(cls, name: str) -> "Provider":
         """Read ``simlib/providers/NAME.toml``.

@@ -348,6 +348,8 @@ def test_a_broken_sentence_is_refused_with_file_occasion_and_value(changes: Tabl
         ({"title": GONE}, ["title", "missing"]),
         ({"auth": GONE}, ["auth", "missing"]),
         ({"auth": ["CRAM-MD5"]}, ["auth", "'XOAUTH2'", "'CRAM-MD5'"]),
+        ({"auth": []}, ["credential must be account or domain where auth is offered", "'account' with auth none"]),
+        ({"credential": "ip"}, ["credential must be account or domain where auth is offered", "'ip' with auth"]),
         ({"auth": "LOGIN"}, ["auth", "'LOGIN'"]),
         ({"credential": "user"}, ["credential", "'account'", "'user'"]),
         ({"tls": "maybe"}, ["tls", "'required'", "'maybe'"]),
