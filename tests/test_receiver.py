@@ -882,7 +882,9 @@ def test_mail_needs_a_login(facts: str) -> None:
         assert receiver.rcpt(session, "x@there.example", 0).code == 503
 
 
-@pytest.mark.parametrize("header", [{"role": "delivery", "credential": "ip", "auth": []}, {"credential": "ip", "auth": []}])
+@pytest.mark.parametrize(
+    "header", [{"role": "delivery", "credential": "ip", "auth": []}, {"credential": "ip", "auth": []}]
+)
 def test_mail_needs_tls_where_it_is_required(header: dict[str, Any]) -> None:
     receiver = receiver_of(provider(**header, tls="required"))
     assert talk(receiver, "0 a connect", "0 a mail", "0 a tls", "0 a mail", "0 a ehlo", "0 a mail") == [
