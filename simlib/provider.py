@@ -34,6 +34,8 @@ Count = Literal[
 Per = Literal["account", "sender", "domain", "ip", "tenant", "recipient_domain", "session", "message"]
 Excess = Literal["reject", "defer", "close", "hold_reply", "accept_late"]
 HOLDS = ("hold_reply", "accept_late")
+PUBLISHED = "published"
+"""The reading of a limit as its file has it."""
 WIRE = re.compile(r"([2345]\d\d)(?: ([245]\.\d{1,3}\.\d{1,3}))?(?: (.*))?", re.DOTALL)
 
 
@@ -190,19 +192,21 @@ class Limit(Fact):
         """Whether what is over the limit comes late instead of being refused."""
         return self.on_excess in HOLDS
 
-    def changes_under(self, name: str) -> bool:
-        """Whether another reading changes more than the sentence and where it comes from."""
-        other = self.read_as(name)
-        return any(getattr(self, field) != getattr(other, field) for field in _BEHAVIOR)
+    def acts_as(self, other: "Limit") -> bool:
+        """Whether another limit differs in no more than the sentence and where it comes from."""
+        both_off = self.limit is None and other.limit is None
+        return both_off or all(getattr(self, field) == getattr(other, field) for field in _BEHAVIOR)
 
     def read_as(self, name: str) -> "Limit":
-        """Return this limit under another reading of the sources; `name` is one of its readings.
+        """Return this limit under another reading of the sources; `name` is one of its readings, or ``"published"``.
 
         Raises
         ------
         ValueError
             If the limit has no reading of that name.
         """
+        if name == PUBLISHED:
+            return self
         for reading in self.readings:
             if reading.get("name") == name:
                 merged = {**self.model_dump(by_alias=True, exclude_unset=True), "readings": self.readings}
@@ -351,6 +355,8 @@ class Provider(Frozen):
                         raise ValueError(f"a reading of {limit.id} lacks `{field}`")
                 limit.read_as(reading["name"])
             named = [reading["name"] for reading in limit.readings]
+            if PUBLISHED in named:
+                raise ValueError(f"a reading must not be named {PUBLISHED!r}: that is {limit.id} without one")
             if len(set(named)) < len(named):
                 raise ValueError(f"a reading of {limit.id} is given twice, got {', '.join(map(repr, named))}")
         return limits

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from simlib.channel import Channel, Incident, Lane
 from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
-from simlib.provider import Provider, parse
+from simlib.provider import PUBLISHED, Provider, parse
 from simlib.provider import names as shipped
 from simlib.receiver import Account, Receiver
 from simlib.reputation import Reputation, Rules, left_out, parameters
@@ -241,9 +241,12 @@ class Scenario(Frozen):
 
     def provider(self, name: str, as_of: dt.date | None = None) -> Provider:
         """Return a provider as it is on that date, under this scenario's readings and amounts."""
+        return self._provider_under(self.readings, name, as_of)
+
+    def _provider_under(self, readings: Mapping[str, str], name: str, as_of: dt.date | None) -> Provider:
         provider = self._raw_provider(name).on(as_of or self.date)
         own = f"{name}/"
-        provider = provider.read_as({id_: reading for id_, reading in self.readings.items() if id_.startswith(own)})
+        provider = provider.read_as({id_: reading for id_, reading in readings.items() if id_.startswith(own)})
         return provider.set({id_: amount for id_, amount in self.limits.items() if id_.startswith(own)})
 
     def lanes(self, alternative: str, as_of: dt.date | None = None) -> tuple[Lane, ...]:
@@ -340,17 +343,20 @@ class Scenario(Frozen):
     def readings_of(self, alternative: str, as_of: dt.date | None = None) -> list[tuple[str, str]]:
         """Return the other readings of the limits that an alternative meets: ``(limit id, reading)``.
 
-        Readings that differ in nothing but the sentence are left out: they change no number.
+        Readings that differ in nothing but the sentence are left out: they change no number. Where the scenario has
+        chosen one, ``"published"`` is another.
         """
-        return [
-            (f"{name}/{limit.id}", reading["name"])
-            for name in self._provider_names(alternative)
-            for limit in self.provider(name, as_of).limits
-            for reading in limit.readings
-            if self.readings.get(f"{name}/{limit.id}") != reading["name"]
-            and (limit.limit is not None or "limit" in reading)
-            and limit.changes_under(reading["name"])
-        ]
+        found = []
+        for name in self._provider_names(alternative):
+            for limit in self.provider(name, as_of).limits:
+                id_ = f"{name}/{limit.id}"
+                unlike = [limit]
+                for reading in (PUBLISHED, *(str(one["name"]) for one in limit.readings)):
+                    other = self._provider_under({**self.readings, id_: reading}, name, as_of).limit(limit.id)
+                    if not any(other.acts_as(one) for one in unlike):
+                        unlike.append(other)
+                        found.append((id_, reading))
+        return found
 
     def random_parts(self) -> list[str]:
         """List what differs between replications (DESIGN §9)."""

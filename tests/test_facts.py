@@ -308,6 +308,7 @@ BROKEN: list[tuple[Table, list[str]]] = [
     ({"readings": [{"name": "other", "limit": 3}]}, ["a reading of messages-per-minute lacks `source`"]),
     ({"readings": [{"limit": 3, **SOURCE}]}, ["a reading of messages-per-minute lacks `name`"]),
     ({"readings": [{"name": "a", "limit": "3/h", **SOURCE}] * 2}, ["given twice", "'a'"]),
+    ({"readings": [{"name": "published", "limit": "3/h", **SOURCE}]}, ["must not be named 'published'"]),
 ]
 
 

@@ -969,9 +969,12 @@ def test_readings_of_are_the_others_that_change_a_number() -> None:
     scenario = Scenario.build(assuming())
     assert scenario.readings_of("A") == [("relay/disputed", "stricter"), ("relay/disputed", "refused")]
     chosen = Scenario.build(assuming(readings={"relay/disputed": "stricter"}))
-    assert chosen.readings_of("A") == [("relay/disputed", "refused")]
-    assert Scenario.build(assuming(limits={"relay/disputed": "off"})).readings_of("A") == [
-        ("relay/disputed", "stricter")
+    assert chosen.readings_of("A") == [("relay/disputed", "published"), ("relay/disputed", "refused")]
+    back = chosen.replace(readings={"relay/disputed": "published"})
+    assert back.provider("relay") == scenario.provider("relay")
+    assert Scenario.build(assuming(limits={"relay/disputed": "off"})).readings_of("A") == []
+    assert Scenario.build(assuming(limits={"relay/disputed": "7/d"})).readings_of("A") == [
+        ("relay/disputed", "refused")
     ]
 
 
