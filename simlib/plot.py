@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from matplotlib.transforms import Bbox, offset_copy
+from matplotlib.transforms import offset_copy
+
+from simlib.labels import GAP, HALO, SMALL, Label, write_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,10 +50,8 @@ Bools = np.typing.NDArray[np.bool_]
 
 WIDTH = 8.0  # inches
 DPI = 150
-SMALL, NORMAL, LARGE = 9.0, 10.0, 12.0  # points
+NORMAL, LARGE = 10.0, 12.0  # points
 INK, PALE = "#222222", "#8a8a8a"
-HALO = [withStroke(linewidth=2.5, foreground="white")]
-GAP, SAMPLE = 4.0, 20.0  # points: between a thing and its label; a piece of a curve before its name
 
 # Colors of Okabe and Ito's palette, which the color-blind can tell apart; as greys these are dark, light and black.
 BLUE, ORANGE = "#0072B2", "#E69F00"
@@ -165,7 +163,7 @@ def timeline(
         text = f"{series.label}: at most {points[:, 1].max():,.0f} a minute"
         if series.column in ("refused", "deferred") and limit and not holding:
             text = f"{text}\nby {limit}"
-        labels.append(_Label(text, _legible(series.color), _heights(points)))
+        labels.append(Label(text, _legible(series.color), _heights(points)))
         obstacles += [points, points, points]  # a label may rather cross a stem than hide a marker
     top = part[COUNTED].to_numpy(dtype=float).max(axis=1)
     for share in np.linspace(0.05, 0.95, 15):
@@ -173,7 +171,7 @@ def timeline(
     _settled(figure)
     if holding:
         _name_shade(axes, part, limit)
-    _place(axes, labels, obstacles)
+    write_labels(axes, labels, obstacles)
     return figure
 
 
@@ -481,9 +479,9 @@ def delay_ecdf(delays: "Mapping[str, np.typing.ArrayLike]", title: str) -> Figur
         path = _dense(axes, x, y) if len(x) else np.array([[AT_ONCE, 0.0]])
         obstacles.append(path)
         # the cross says which curve it is; a curve without one is named beside a piece of it
-        labels.append(_Label(text, _legible(color), *((path[-1:],) if never else (path[::-5], dashes))))
+        labels.append(Label(text, _legible(color), *((path[-1:],) if never else (path[::-5], dashes))))
     figure.draw_without_rendering()
-    if not _place(axes, labels, obstacles):
+    if not write_labels(axes, labels, obstacles):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=SMALL, handlelength=3.2)
     return _settled(figure)
 
@@ -516,102 +514,6 @@ def _dense(axes: Axes, x: Floats, y: Floats) -> Floats:
     walked = np.append(0.0, np.cumsum(np.abs(np.diff(corners_x)) / width + np.abs(np.diff(corners_y)) / height))
     steps = np.linspace(0, walked[-1], 250)
     return np.column_stack([np.exp(np.interp(steps, walked, corners_x)), np.interp(steps, walked, corners_y)])
-
-
-class _Label(NamedTuple):
-    """A text, where it may stand (best place first), and the dashes of the curve that it names."""
-
-    text: str
-    color: str
-    anchors: Floats
-    dashes: Any = None
-
-
-Box = tuple[float, float, float, float]  # left, bottom, right, top
-
-
-def _place(axes: Axes, labels: Sequence[_Label], obstacles: Sequence[Floats]) -> bool:
-    """Write each label near one of its anchors where it covers neither what is drawn nor another label.
-
-    Returns
-    -------
-    bool
-        Whether all fit; if not, none is written.
-    """
-    point = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
-    gap, sample = GAP * point, SAMPLE * point
-    drawn = np.concatenate([axes.transData.transform(points) for points in obstacles])
-    frame = _box(axes.get_window_extent().padded(-2))
-    taken = [_box(text.get_window_extent()) for text in axes.texts]
-    to_data = axes.transData.inverted()
-    written: list[Artist] = []
-    for label in sorted(labels, key=lambda label: len(label.anchors)):  # those with little choice first
-        text = axes.text(0, 0, label.text, fontsize=SMALL, color=label.color, path_effects=HALO, zorder=5)
-        text.set_in_layout(False)
-        written.append(text)
-        size = text.get_window_extent()
-        before = 0.0 if label.dashes is None else sample + gap
-        found = _room(
-            axes.transData.transform(label.anchors), before + size.width, size.height, drawn, frame, taken, gap
-        )
-        if found is None:
-            for artist in written:
-                artist.remove()
-            return False
-        (left, bottom, right, top), far, anchor = found
-        taken.append((left, bottom, right, top))
-        text.set(position=to_data.transform((left + before, bottom)), verticalalignment="bottom")
-        lines: list[tuple[Any, Any, float]] = []
-        if label.dashes is not None:
-            middle = (bottom + top) / 2
-            lines.append(([(left, middle), (left + sample, middle)], label.dashes, 1.7))
-        if far:
-            lines.append(([anchor, (np.clip(anchor[0], left, right), np.clip(anchor[1], bottom, top))], "-", 0.7))
-        for ends, dashes, width in lines:
-            x, y = to_data.transform(ends).T
-            written += axes.plot(x, y, color=label.color, linestyle=dashes, linewidth=width, zorder=4.5, label="_sign")
-    return True
-
-
-def _box(extent: Bbox) -> Box:
-    return extent.x0, extent.y0, extent.x1, extent.y1
-
-
-def _room(
-    anchors: Floats, width: float, height: float, drawn: Floats, frame: Box, taken: Sequence[Box], gap: float
-) -> tuple[Box, bool, Floats] | None:
-    """Find the box that covers least: where it is, whether it is away from its anchor, and the anchor."""
-    best: tuple[Box, bool, Floats] | None = None
-    least = np.inf
-    for rank, anchor in enumerate(anchors):
-        for left, bottom, far in _beside(anchor[0], anchor[1], width, height, gap):
-            box = (left, bottom, left + width, bottom + height)
-            if box[0] < frame[0] or box[1] < frame[1] or box[2] > frame[2] or box[3] > frame[3]:
-                continue
-            if any(left < t[2] + gap and box[2] > t[0] - gap and bottom < t[3] and box[3] > t[1] for t in taken):
-                continue
-            cost = _crowding(drawn, box, gap) + far + 0.002 * rank
-            if cost < least:
-                least, best = cost, (box, far, anchor)
-    return best
-
-
-def _beside(x: float, y: float, width: float, height: float, gap: float) -> list[tuple[float, float, bool]]:
-    """List where a box may stand: its lower left corner, and whether that is away from the point, not next to it."""
-    places = []
-    for far, away in ((False, gap), (True, 3 * gap)):
-        across = (x + away, x - width / 2, x - away - width)
-        up = (y + away, y - height / 2, y - away - height)
-        places += [(across[i], up[k], far) for i, k in np.ndindex(3, 3) if (i, k) != (1, 1)]
-    return places
-
-
-def _crowding(points: Floats, box: Box, gap: float) -> float:
-    """How much of what is drawn a box covers, and a little for what it nearly covers."""
-    dx = np.maximum(np.maximum(box[0] - points[:, 0], points[:, 0] - box[2]), 0.0)
-    dy = np.maximum(np.maximum(box[1] - points[:, 1], points[:, 1] - box[3]), 0.0)
-    away = np.hypot(dx, dy)
-    return float((away < 0.7 * gap).sum() + 0.005 * np.maximum(1 - away / (6 * gap), 0).sum())
 
 
 def residuals(table: "pd.DataFrame", title: str, zero: dt.datetime, once: float, share: float = 0.01) -> Figure:
@@ -886,9 +788,9 @@ def dependence(
         steps = np.linspace(0, walked[-1], 200)
         dense = np.column_stack([np.interp(steps, walked, corners[:, i]) for i in (0, 1)])
         obstacles += [axes.transData.inverted().transform(dense), path]
-        labels.append(_Label(name, _legible(color), obstacles[-2][::-4], dashes))
+        labels.append(Label(name, _legible(color), obstacles[-2][::-4], dashes))
     figure.draw_without_rendering()
-    if not _place(axes, labels, obstacles):
+    if not write_labels(axes, labels, obstacles):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=SMALL, handlelength=3.2)
     return _settled(figure)
 

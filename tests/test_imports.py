@@ -21,7 +21,8 @@ HEAVY = ("simpy", "numpy", "pandas", "scipy", "matplotlib")
 MAY_IMPORT = {
     "facts": (),
     "theory": (),
-    "plot": (),
+    "labels": (),
+    "plot": ("labels",),
     "lab": (),
     "queue_manager": (),
     "provider": ("facts",),
