@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare",
         help="simulate every alternative of a scenario on the same mail",
         description="Simulates every alternative of a scenario file on the same mail, so many times, and says what is "
-        "accepted, refused, held and late, each with a 95 %% interval.",
+        "accepted, refused, held and late, each with a 95 % interval.",
         epilog="example: sendlab compare notebooks/scenarios/team_day.toml --out out/demo",
     )
     compare.add_argument("scenario", metavar="SCENARIO", type=Path, help="the scenario file (TOML)")
