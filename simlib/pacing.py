@@ -37,7 +37,8 @@ def most(limit: Limit, wait: float, spread: float = 0.0) -> int:
     Notes
     -----
     Any stretch of one period, its beginning excluded, can meet at most ``ceil((period + spread) / wait)`` batches;
-    of a token bucket's, the first `burst` are free and the rest trickle in.
+    of a token bucket's, the first `burst` are free and the rest trickle in. With a `spread` the answer is safe, but a
+    larger batch may be safe, too: it counts as if any of its messages could come at any moment of the spread.
 
     Examples
     --------
