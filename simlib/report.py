@@ -249,7 +249,8 @@ def _about_delivery(result: Result) -> list[str]:
         said.append(
             f"Neither SPF nor DKIM vouches for the senders' own domains: {_listed(result, unaligned)}. "
             + (f"By their published rules for such mail answer: {', '.join(asking)}. " if asking else "")
-            + (f"No rule is known of, and none applied: {', '.join(others)}." if others else "")
+            + (f"No rule is known of, and none applied: {', '.join(others)}. " if others else "")
+            + "Mail that passes either for another domain, such as the tool's own in the envelope, isn't meant by them."
         )
     reputation = result.scenario.rules is not None
     if to_mx and reputation and not any(is_scaled(limit) for _, lane in to_mx for limit in lane.provider.limits):

@@ -144,6 +144,7 @@ def test_the_answer_says_so_and_what_is_left_out() -> None:
     assert "Neither SPF nor DKIM vouches for the senders' own domains: pool." in text
     assert "By their published rules for such mail answer: google-mx." in text
     assert "No rule is known of, and none applied: generic-mx." in text
+    assert "Mail that passes either for another domain, such as the tool's own in the envelope, isn't meant" in text
     assert "Left out: What providers think of the sender's own domain" in text
     assert "reputation/domain_reputation" in text
     plain = said(question({"google-mx": 0.5, "generic-mx": 0.5}))
@@ -159,3 +160,15 @@ def test_reputation_without_a_limit_to_scale_says_that_it_changes_nothing() -> N
     assert "Reputation is on, but no limit per IP is" in said({})
     assert "Reputation is on" not in said({"google-mx/quota": "100/h"})
     assert "Left out: What providers think of the sender's own domain" in said({})
+
+
+def test_the_team_s_default_pool_is_what_its_vendor_says_and_the_same_pool_is_there_with_authentication() -> None:
+    scenario = Scenario.load(Path(__file__).parents[1] / "notebooks" / "scenarios" / "team_day.toml")
+    (pool,), (other,) = (
+        scenario.alternatives[name].channels for name in ("Default pool", "Shared pool, authenticated")
+    )
+    assert next(iter(scenario.alternatives)) == "Default pool"
+    assert (pool.aligned, other.aligned) == (False, True)
+    assert "aligned" in pool.assumed
+    same = {"name": "pool", "aligned": True, "assumed": ()}
+    assert pool.model_copy(update=same) == other.model_copy(update=same)
