@@ -113,7 +113,15 @@ class Generator:
             if entry.route in entries:
                 entries[entry.route].append(entry)
                 self.undecided += 1
-        turns = [Ips(len(lane.ips) or 1, math.inf if lane.by_account else lane.connections) for lane in self.plan.lanes]
+        turns = [
+            Ips(
+                len(lane.ips) or 1,
+                math.inf if lane.by_account else lane.connections,
+                lane.reaction,
+                lane.throttles,
+            )
+            for lane in self.plan.lanes
+        ]
         for number, route in mine.items():
             line = Line(self, route, self.plan.lanes[route.lane], turns[route.lane], entries[number])
             self.lines.append(line)
@@ -253,9 +261,13 @@ class Line:
         self.free_since = 0.0
         self._patterns = [(limit, sentence, re.compile(pattern)) for limit, sentence, pattern in lane.sentences]
 
+    def ready_at(self) -> float:
+        """Return the earliest moment at which a connection without a session may have a message to offer."""
+        return max(self.queue.ready_at(), self.ips.opens_at())
+
     def wait(self, now: float) -> None:
         """Wait until there may be a message: one idle connection by the clock, the others until it calls them."""
-        at = self.queue.ready_at()
+        at = self.ready_at()
         called = Event()
         self.idle.append(called)
         if at < self.watched_until:
@@ -269,7 +281,7 @@ class Line:
 
     def call(self, now: float) -> None:
         """Before a connection gets busy: see to it that an idle one takes, or waits for, what is due next."""
-        if self.idle and self.queue.ready_at() < max(self.watched_until, now):
+        if self.idle and self.ready_at() < max(self.watched_until, now):
             self.idle.popleft().set()
 
     def sentence(self, reply: Reply) -> tuple[str, str]:
@@ -328,12 +340,18 @@ class Connection:
         line, queue, now_of = self.line, self.line.queue, self.generator.now
         while True:
             now = now_of()
-            due = queue.next(now)
+            if self.session is not None and line.ips.opens_at(self.position) > now:
+                self.close()  # its IP has to wait; another may not
+            opened = line.ips.opens_at(-1 if self.session is None else self.position)
+            due = queue.next(now) if opened <= now else None
             if due is None:
                 self.close()
                 line.wait(now_of())
                 continue
-            could = max(due.released_at, line.free_since)
+            could = max(due.released_at, line.free_since, opened)
+            if self.session is None:
+                self.position = line.ips.take(now)
+            line.ips.begin(self.position, now)
             line.free -= 1
             line.call(now)
             self.attempt(due, now, max(0.0, now - could) / self.generator.plan.time_scale, write)
@@ -359,6 +377,7 @@ class Connection:
             if not 200 <= reply.code < 300:
                 limit, said = line.sentence(reply)
             final = line.queue.settle(due, reply.code, limit, entry.due, ended)
+            line.ips.end(self.position, started, ended, reply.code, self.stage, limit)
         finally:
             # also when the run ends meanwhile: then nobody knows what becomes of it
             generator.write(
@@ -419,7 +438,6 @@ class Connection:
         line, lane = self.line, self.line.lane
         self.generator.sessions += 1
         self.number, self.carried = self.generator.sessions, 0
-        self.position = line.ips.take()
         self.ip = lane.ips[self.position] if lane.ips else ""
         session = self.session = Session(lane.address, lane.port, self.ip)
         reply = session.banner()

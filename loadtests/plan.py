@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simlib.reaction import Reaction, named
 from simlib.sender import Pace, Retry
 
 __all__ = ["Entry", "Incident", "Lane", "Plan", "Route", "share"]
@@ -83,6 +84,10 @@ class Lane:
         Limit id (or empty), the sentence as the facts have it, and a regular expression that a reply is known by.
     heeds : frozenset of str
         Limits whose 5yz the client knows to go away.
+    reaction : Reaction or None
+        What happens to an IP that the provider throttles.
+    throttles : frozenset of str
+        Limits whose 4yz it answers to.
     allowed : str
         The address beyond loopback that was allowed by name; empty: none.
     """
@@ -103,6 +108,8 @@ class Lane:
     timeout: float
     sentences: tuple[tuple[str, str, str], ...]
     heeds: frozenset[str]
+    reaction: Reaction | None = None
+    throttles: frozenset[str] = frozenset()
     allowed: str = ""
 
 
@@ -248,6 +255,8 @@ def _lane(lane: dict[str, Any]) -> Lane:
     lane["ips"] = tuple(lane["ips"])
     lane["sentences"] = tuple((limit, text, pattern) for limit, text, pattern in lane["sentences"])
     lane["heeds"] = frozenset(lane["heeds"])
+    lane["reaction"] = named(lane["reaction"]) if lane.get("reaction") else None
+    lane["throttles"] = frozenset(lane.get("throttles", ()))
     return Lane(**lane)
 
 

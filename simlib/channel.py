@@ -19,6 +19,7 @@ from simpy.events import ProcessGenerator
 
 from simlib.facts import Frozen, Seconds, duration
 from simlib.provider import Provider, Reply
+from simlib.reaction import Reaction
 from simlib.receiver import TOKEN_LIFETIME, UNLISTED, Account, Receiver, Session
 from simlib.sender import Due, Ips, Pace, Queue, Retry
 from simlib.warmup import Warmup
@@ -95,6 +96,7 @@ class Channel(Frozen):
     service: Annotated[Service, BeforeValidator(_service)] = Service(mean="0s")  # type: ignore[arg-type]
     session_setup: Seconds = 0.0
     retry: str | tuple[Seconds, ...] | None = None
+    reaction: str = "none"
     queue_lifetime: Seconds | None = None
     timeout: Seconds = Field(default=600.0, gt=0)
     heed_quota: bool = False
@@ -156,6 +158,8 @@ class Lane:
         The schedule by which its IPs grow.
     since_midnight : float
         How long before second 0 the day began, in seconds.
+    reaction : Reaction, optional
+        What happens to an IP that the provider throttles.
     """
 
     channel: Channel
@@ -167,6 +171,7 @@ class Lane:
     oauth: bool
     warmup: Warmup | None = None
     since_midnight: float = 0.0
+    reaction: Reaction | None = None
 
     @property
     def by_account(self) -> bool:
@@ -179,6 +184,15 @@ class Lane:
         if not self.channel.heed_quota:
             return frozenset()
         return frozenset(f"{self.provider.name}/{limit.id}" for limit in self.provider.limits if limit.temporary)
+
+    @property
+    def throttles(self) -> frozenset[str]:
+        """The ids of the limits on what an IP sends in some time: a reaction answers to their 4yz."""
+        return frozenset(
+            f"{self.provider.name}/{limit.id}"
+            for limit in self.provider.limits
+            if limit.per == "ip" and limit.limit is not None and limit.limit.period is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +270,10 @@ class _Line:
     watched_until: float = math.inf
     under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
 
+    def ready_at(self) -> float:
+        """Return the earliest moment at which a connection without a session may have a message to offer."""
+        return max(self.queue.ready_at(), self.ips.opens_at())
+
 
 class _Simulation:
     """The state of one run; the processes are its methods."""
@@ -285,13 +303,13 @@ class _Simulation:
 
     def hand_over(self, line: _Line, now: float) -> None:
         """Before a connection gets busy: see to it that an idle one takes, or waits for, what is due next."""
-        if line.idle and line.queue.ready_at() < max(line.watched_until, now + INSTANT):
+        if line.idle and line.ready_at() < max(line.watched_until, now + INSTANT):
             line.idle.popleft().succeed()
 
     def connection(self, line: _Line) -> ProcessGenerator:
         """One connection: take the next message, open a session if there is none, offer it, note the reply."""
         env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
-        ips, addresses = line.ips, line.addresses
+        ips, addresses, reacts = line.ips, line.addresses, bool(line.ips.gates)
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
         created_at, kinds, add_row = self.created_at, self.kinds, self.rows.extend
         session: Session | None = None
@@ -299,12 +317,15 @@ class _Simulation:
         position = carried = kind = 0
         now = env.now
         while True:
-            due = queue.next(now)
+            if reacts and session is not None and ips.opens_at(position) > now:
+                self.close(line, session, position, now)  # its IP has to wait; another may not
+                session = None
+            due = None if reacts and session is None and ips.opens_at() > now else queue.next(now)
             if due is None:
                 if session is not None:
                     self.close(line, session, position, now)
                     session = None
-                at = queue.ready_at()
+                at = line.ready_at()
                 if at < line.watched_until and at <= self.duration:
                     line.watched_until = at  # one idle connection waits for the next message, the others for a call
                     yield env.timeout(at - now)
@@ -319,7 +340,10 @@ class _Simulation:
             started = now
             refusal: Reply | None = None
             if session is None:
-                position, carried = ips.take(), 0
+                position, carried = ips.take(now), 0
+            if reacts:
+                ips.begin(position, now)
+            if session is None:
                 session, reply = receiver.connect(self.ips[addresses[position]], now)
                 if reply.code >= 400:
                     refusal = reply
@@ -376,6 +400,8 @@ class _Simulation:
                 self.hand_over(line, now)
                 yield env.timeout(delay)
                 now = env.now
+            if reacts:
+                ips.end(position, started, now, code, reply.stage, reply.limit)
             if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
                 self.close(line, session, position, now)
                 session = None
@@ -525,7 +551,8 @@ def simulate(
         if id(lane) not in shared:
             # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
             stream = rng("service", lane.channel.tenants[0], lane.provider.name)
-            turns = Ips(len(route.ips), math.inf if lane.by_account else lane.connections)
+            most = math.inf if lane.by_account else lane.connections
+            turns = Ips(len(route.ips), most, lane.reaction, lane.throttles)
             shared[id(lane)] = _drawing(lane.channel.service, stream), turns
         next_service, turns = shared[id(lane)]
         queue = Queue(

@@ -77,6 +77,8 @@ def write(
         )
     if through and any(lane.warmup for lane in lanes):
         raise ValueError("warmup: a relay knows no overflow: leave --through out")
+    if through and any(lane.reaction and lane.reaction.name != "postfix" for lane in lanes):
+        raise ValueError("reaction: the relay is Postfix and reacts as such: set 'postfix', or leave --through out")
     numbers = {id(lane): number for number, lane in enumerate(lanes)}
     run: dict[str, Any] = {
         "scenario": scenario.name,
@@ -175,6 +177,8 @@ def _lane(lane: Lane, where: tuple[str, str, int], ips: Sequence[str], through: 
         "by_account": lane.by_account,
         "messages_per_session": lane.messages_per_session,
         "pace": {"batch": lane.pace.batch, "wait": lane.pace.wait} if lane.pace else None,
+        "reaction": lane.reaction.name if lane.reaction else "",
+        "throttles": sorted(lane.throttles),
         "retry": {"delays": list(lane.retry.delays), "lifetime": _finite(lane.retry.lifetime)},
         "timeout": lane.channel.timeout,
         "sentences": sentences(lane.provider),

@@ -14,6 +14,8 @@ from simlib.channel import Channel, Incident, Lane
 from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
 from simlib.provider import PUBLISHED, Provider, parse
 from simlib.provider import names as shipped
+from simlib.reaction import Reaction
+from simlib.reaction import named as reaction_named
 from simlib.receiver import Account, Receiver
 from simlib.reputation import Reputation, Rules, left_out, parameters
 from simlib.sender import NO_RETRY, Retry
@@ -328,6 +330,8 @@ class Scenario(Frozen):
                     found[f"{lane.channel.name}: {key}"] = "assumed"
                 if lane.warmup is not None and lane.warmup.rests_on_assumption:
                     found[f"warmup/{lane.warmup.name}"] = lane.warmup.grade
+                if lane.reaction is not None and lane.reaction.rests_on_assumption:
+                    found[f"reaction/{lane.reaction.name}"] = lane.reaction.grade
                 habit = _habit(lane.channel, lane.provider.name)
                 if habit is not None and habit.rests_on_assumption:
                     found[f"{lane.channel.tool}/{habit.id}"] = habit.grade
@@ -600,6 +604,11 @@ def _lane(channel: Channel, provider: Provider, since_midnight: float = 0.0) -> 
             f"warmup: is about the IPs that mailbox providers see; {provider.name} takes mail from whoever logs in: "
             f"leave it out, got {channel.warmup!r}"
         )
+    if channel.reaction != "none" and provider.role != "delivery":
+        raise ValueError(
+            f"reaction: is about the IPs that mailbox providers see; {provider.name} takes mail from whoever logs in: "
+            f"leave it out, got {channel.reaction!r}"
+        )
     return Lane(
         channel,
         provider,
@@ -610,7 +619,18 @@ def _lane(channel: Channel, provider: Provider, since_midnight: float = 0.0) -> 
         oauth=oauth,
         warmup=_warmup(channel),
         since_midnight=since_midnight,
+        reaction=_reaction(channel),
     )
+
+
+def _reaction(channel: Channel) -> Reaction | None:
+    """Look a channel's reaction up."""
+    if channel.reaction == "none":
+        return None
+    try:
+        return reaction_named(channel.reaction)
+    except ValueError as error:
+        raise ValueError(f"reaction: {error}") from None
 
 
 def _warmup(channel: Channel) -> Warmup | None:

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from simlib.facts import Rate, duration
+from simlib.reaction import Reaction
 
 __all__ = ["NO_RETRY", "Due", "Ips", "Pace", "Queue", "Retry"]
 
@@ -349,6 +350,10 @@ class Ips:
         How many there are.
     connections : float
         How many sessions each may have at once; inf if only their sum is limited.
+    reaction : Reaction, optional
+        What happens to an IP once the provider throttles it; nothing by default.
+    throttles : collection of str
+        Ids of the limits whose 4yz it answers to.
 
     Examples
     --------
@@ -360,17 +365,34 @@ class Ips:
     1
     """
 
-    def __init__(self, count: int, connections: float = math.inf) -> None:
+    def __init__(
+        self,
+        count: int,
+        connections: float = math.inf,
+        reaction: Reaction | None = None,
+        throttles: frozenset[str] = frozenset(),
+    ) -> None:
         self.connections = connections
+        self.throttles = throttles
         self.open = [0] * count
+        self.gates = [] if reaction is None else [reaction.gate(connections) for _ in range(count)]
         self._turn = 0
 
-    def take(self) -> int:
+    def opens_at(self, position: int = -1) -> float:
+        """Return from when on a message may begin, in seconds: in a session from that position, else in a new one."""
+        if not self.gates:
+            return -math.inf
+        if position >= 0:
+            return self.gates[position].opens_at()
+        free = [gate for gate, sessions in zip(self.gates, self.open, strict=True) if sessions < self.connections]
+        return min((gate.opens_at() for gate in free), default=math.inf)
+
+    def take(self, now: float = 0.0) -> int:
         """Return the position of the IP for the next session."""
         for _ in self.open:
             position = self._turn
             self._turn = (self._turn + 1) % len(self.open)
-            if self.open[position] < self.connections:
+            if self.open[position] < self.connections and self.opens_at(position) <= now:
                 break
         self.open[position] += 1
         return position
@@ -378,3 +400,14 @@ class Ips:
     def free(self, position: int) -> None:
         """Take note that a session from there is over."""
         self.open[position] -= 1
+
+    def begin(self, position: int, now: float) -> None:
+        """Take note that a message begins, from that position."""
+        if self.gates:
+            self.gates[position].begin(now)
+
+    def end(self, position: int, began: float, now: float, code: int, stage: str, limit: str) -> None:
+        """Take note of how a message ended: which reply, at which stage, by which limit. Times in seconds."""
+        if self.gates:
+            throttled = 400 <= code < 500 and limit in self.throttles
+            self.gates[position].end(began, now, code, stage, throttled)

@@ -21,7 +21,7 @@ from loadtests.plan import Plan
 from simlib import plan
 from simlib.load import read
 from simlib.scenario import Scenario
-from simlib.sender import Due, Queue
+from simlib.sender import Due, Ips, Queue
 
 GENERATE = Path(__file__).with_name("generate.py")
 SOON = 60.0  # seconds after which a run would be cut off; none takes that long
@@ -52,10 +52,12 @@ def queue(port: int, dues: Sequence[float], **lane: Any) -> dict[str, Any]:
     return {"lane": whole, "connections": connections, "dues": dues}
 
 
-def sent(folder: Path, queues: dict[str, dict[str, Any]], duration: float = SOON, control: str = "") -> Run:
+def sent(
+    folder: Path, queues: dict[str, dict[str, Any]], duration: float = SOON, control: str = "", time_scale: float = 1.0
+) -> Run:
     """Run a generator; the messages of a queue have its name and a number."""
     run = {
-        **{"duration": duration, "time_scale": 1.0, "control": control, "ca": "", "incidents": []},
+        **{"duration": duration, "time_scale": time_scale, "control": control, "ca": "", "incidents": []},
         "lanes": [one["lane"] for one in queues.values()],
         "routes": [
             {"lane": number, "account": "rep01@us.example", "connections": one["connections"]}
@@ -229,6 +231,43 @@ class Slow(Conversation):
         text = super().hear_text()
         self.wait()
         return text
+
+
+def test_a_throttled_address_waits_as_in_the_simulation(tmp_path: Path) -> None:
+    """Asked again, the IPs let every message go at the moment at which it went; and who has to wait is not late."""
+    limit, sentence = "scripted/quota", "421 4.7.28 too much"
+    throttled = {
+        **{
+            "throttles": [limit],
+            "sentences": [[limit, sentence, "421 4\\.7\\.28 too much"]],
+            "open": 3,
+            "connections": 3,
+        },
+        "retry": {"delays": [700.0], "lifetime": None},
+    }
+    scale = 400.0
+    with ExitStack() as stack:
+        answers = {"EOD": [f"{sentence}\r\n".encode(), GREETING["EOD"]]}
+        servers = {name: stack.enter_context(scripted(answering(**answers))) for name in ("kumomta", "google")}
+        queues = {name: queue(server.port, [0.0] * 9, reaction=name, **throttled) for name, server in servers.items()}
+        run = sent(tmp_path, queues, duration=SOON * scale, time_scale=scale)
+    lanes = Plan.load(tmp_path).lanes
+    for number, name in enumerate(queues):
+        rows = run.of(name)
+        assert Counter(row["code"] for row in rows) == {421: 1, 250: 9}
+        ips = Ips(1, lanes[number].connections, lanes[number].reaction, lanes[number].throttles)
+        moments = [(row["started_at"], 1, row) for row in rows] + [(row["ended_at"], 0, row) for row in rows]
+        waited = []
+        for moment, starts, row in sorted(moments, key=lambda one: one[:2]):
+            if starts:
+                opened = ips.opens_at(0)
+                assert opened <= moment
+                assert row["late"] * scale <= moment - max(opened, row["due_at"]) + 1e-6
+                waited.append(opened - row["due_at"])
+                ips.begin(0, moment)
+            else:
+                ips.end(0, row["started_at"], moment, row["code"], row["stage"], row["limit"])
+        assert max(waited) > {"kumomta": 240, "google": 599}[name]
 
 
 # What may go wrong

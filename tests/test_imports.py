@@ -29,12 +29,16 @@ MAY_IMPORT = {
     "windows": ("provider",),
     "reputation": ("facts",),
     "receiver": ("provider", "reputation", "windows"),
-    "sender": ("facts",),
+    "reaction": ("facts", "queue_manager"),
+    "sender": ("facts", "reaction"),
     "tool": ("facts", "sender"),
     "pacing": ("provider", "sender"),
     "workload": ("facts",),
-    "channel": ("facts", "provider", "receiver", "sender", "warmup", "windows", "workload"),
-    "scenario": ("channel", "facts", "provider", "receiver", "reputation", "sender", "tool", "warmup", "workload"),
+    "channel": ("facts", "provider", "reaction", "receiver", "sender", "warmup", "windows", "workload"),
+    "scenario": (
+        *("channel", "facts", "provider", "reaction", "receiver", "reputation", "sender", "tool", "warmup"),
+        "workload",
+    ),
     "estimate": (),
     "record": ("channel", "receiver"),
     "summary": ("channel", "scenario", "windows"),
@@ -78,7 +82,7 @@ NEVER = {
 }
 NEIGHBOURS = {
     "fake_servers": {"facts", "provider", "windows", "receiver", "reputation"},
-    "loadtests": {"sender"},
+    "loadtests": {"reaction", "sender"},
 }
 # `serve --scenario` takes providers, readings and accounts from a scenario: only who brings one loads the simulator.
 EXCEPTIONS = {("fake_servers/__main__.py", "scenario")}
