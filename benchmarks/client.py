@@ -70,7 +70,7 @@ def _locust(server: Server, messages: int, per_session: int | None) -> float:
         locustfile = Path(__file__).parents[1] / "loadtests" / "locustfile.py"
         command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--plan", name]
         used = _cpu([*command, "--only-summary", "--loglevel", "ERROR", "--exit-code-on-error", "0"])
-        sent = (Path(name) / "client.jsonl").read_bytes().count(b'"code": 250')
+        sent = (Path(name) / "client.jsonl").read_bytes().count(b'"code":250')
         if sent != messages:
             raise SystemExit(f"client: {sent} of {messages} messages were accepted: no figure")
         return used

@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 import gevent
 import gevent.resolver.blocking
 from gevent.event import Event
+from pydantic_core import to_json
 
 from loadtests.plan import Entry, Incident, Lane, Plan, Route, share
 from loadtests.smtp import Lost, Reply, Session, text
@@ -157,7 +158,7 @@ class Generator:
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one attempt."""
-        os.write(self._ledger, _encode(row).encode() + b"\n")
+        os.write(self._ledger, to_json(row) + b"\n")
 
     def decided(self) -> None:
         """Take note that a message needs no further attempt."""
@@ -496,6 +497,3 @@ def post(control: str, path: str, form: dict[str, str]) -> dict[str, Any]:
 def plain_text(entry: Entry) -> bytes:
     """Write a message as `loadtests.smtp.text` does."""
     return text(entry.message_id, entry.mail_from, entry.rcpt_to, entry.bytes)
-
-
-_encode = json.JSONEncoder(separators=(", ", ": ")).encode

@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
 from simlib.reaction import Reaction, named
 from simlib.sender import Pace, Retry
 
@@ -197,10 +199,10 @@ class Plan:
             lanes = tuple(_lane(lane) for lane in run["lanes"])
             routes = tuple(Route(number, **route) for number, route in enumerate(run["routes"]))
             incidents = tuple(_incident(one) for one in run["incidents"])
-            with (folder / "plan.jsonl").open(encoding="utf-8") as lines:
-                entries = tuple(_entry(json.loads(line)) for line in lines)
+            with (folder / "plan.jsonl").open("rb") as lines:
+                entries = tuple(_entry(from_json(line)) for line in lines)
             return cls(run["duration"], run["time_scale"], run["control"], run["ca"], lanes, routes, entries, incidents)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{folder}: not a plan that `sendlab load --out` wrote: {error}") from None
 
     def at(self, targets: Sequence[str], control: str | None = None, ca: str | None = None) -> "Plan":

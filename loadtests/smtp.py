@@ -70,7 +70,7 @@ class Session:
     Parameters
     ----------
     host, port : str, int
-        Where the server listens.
+        Where the server listens; an IP address, since nothing is looked up.
     ip : str, optional
         The address to go out from.
 
@@ -84,11 +84,16 @@ class Session:
         self.keywords: dict[str, str] = {}
         self.gone = False  # the server has closed, or is about to, though the attempt has its reply
         self._received = b""
-        try:
-            self._socket = socket.create_connection((host, port), STAGE_TIMEOUT, (ip, 0) if ip else None)
-        except OSError as error:
-            raise Lost(f"no connection to {host}:{port}: {error}") from error
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket.settimeout(STAGE_TIMEOUT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            if ip:
+                self._socket.bind((ip, 0))
+            self._socket.connect((host, port))
+        except OSError as error:
+            self._socket.close()
+            raise Lost(f"no connection to {host}:{port}: {error}") from error
 
     def banner(self) -> Reply:
         """Wait for the server's first words."""
@@ -207,7 +212,9 @@ class Session:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._socket.sendall(data)
+            sent = self._socket.send(data)
+            if sent < len(data):
+                self._socket.sendall(data[sent:])
         except OSError as error:
             raise Lost(str(error)) from error
 

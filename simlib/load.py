@@ -586,7 +586,7 @@ class _Decided:
                 lines = file.read()
             whole = lines[: lines.rfind(b"\n") + 1]
             self.read[path] += len(whole)
-            self.found += whole.count(b'"final": true')
+            self.found += whole.count(b'"final":true')
         return self.found
 
 
