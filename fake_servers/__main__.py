@@ -22,6 +22,7 @@ from fake_servers.clock import Clock, VirtualClock, WallClock
 from fake_servers.control import Control, listen
 from fake_servers.ledger import Ledger
 from fake_servers.server import Connection, Fake, Listener, Shared
+from simlib.faults import Faults
 from simlib.provider import Provider
 from simlib.receiver import Account
 from simlib.reputation import Reputation
@@ -54,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         providers, start, makers, opinions = _chosen(options)
         clock = _clock(options)
         shared = Shared(clock, Ledger(options.ledger), start)
+        faults = _faults(options, providers)
         chosen = zip(providers, makers, opinions, strict=True)
-        fakes = [Fake(provider, maker, shared, reputation) for provider, maker, reputation in chosen]
+        fakes = [Fake(provider, maker, shared, reputation, faults) for provider, maker, reputation in chosen]
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(options, fakes))
     except ValueError as error:
@@ -105,13 +107,14 @@ def _parser() -> argparse.ArgumentParser:
         "--reading", type=_reading, action="append", default=[], metavar="LIMIT=NAME", help="another reading of a limit"
     )
     add("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the newest fact's)")
-    add("--faults", metavar="FILE", help="not built yet")
+    add("--faults", type=Path, metavar="FILE", help="what goes wrong, TOML or JSON (PUT /faults changes it)")
     add(
         "--seed",
         type=int,
         default=1,
         metavar="N",
-        help="of what is random: which mail is complained about, where a scenario has reputation",
+        help="of what is random: which commands faults strike; which mail is complained about, where a scenario has "
+        "reputation (1)",
     )
     add("--scenario", type=Path, metavar="FILE", help="providers, limits, readings, start and accounts of a scenario")
     return parser
@@ -172,8 +175,6 @@ def _chosen(
     options: argparse.Namespace,
 ) -> tuple[list[Provider], dt.datetime, list[Accounts], list[Reputation | None]]:
     """Return the providers as they are on the date, their clock at second 0, their accounts, their opinions of IPs."""
-    if options.faults is not None:
-        raise ValueError("--faults is not built yet")
     if options.dns_port is not None and not _is_loopback(options.host):
         raise ValueError(
             f"--host must be a loopback address with --dns-port, as all that it answers, got {options.host!r}"
@@ -201,6 +202,12 @@ def _chosen(
             )
     opinions = [None if scenario is None else scenario.opinion(provider, options.seed) for provider in providers]
     return _read_as(providers, options.reading), start, makers, opinions
+
+
+def _faults(options: argparse.Namespace, providers: Sequence[Provider]) -> Faults:
+    """Return what goes wrong at these providers."""
+    found = Faults(seed=options.seed) if options.faults is None else Faults.load(options.faults, options.seed)
+    return found.meant_for([provider.name for provider in providers])
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from fake_servers.clock import VirtualClock
 from fake_servers.server import Fake
 from fake_servers.state import Collector, snapshot
+from simlib.faults import Faults
 from simlib.receiver import TOKEN_LIFETIME
 
 __all__ = ["Control", "listen"]
@@ -36,11 +37,14 @@ class Request(NamedTuple):
         The request line's, the path without its query.
     form : dict of str to str
         The fields of query and body.
+    body : str
+        As it came.
     """
 
     method: str
     path: str
     form: dict[str, str]
+    body: str
 
 
 class Response(NamedTuple):
@@ -87,7 +91,9 @@ class Control:
             ("POST", "/clock"): self._move,
             ("POST", "/blocked"): self._block,
             ("POST", "/reset"): self._reset,
-            ("PUT", "/faults"): self._faults,
+            ("GET", "/faults"): self._faults,
+            ("PUT", "/faults"): self._put_faults,
+            ("DELETE", "/faults"): self._put_faults,
         }
 
     # HTTP
@@ -123,7 +129,7 @@ class Control:
         if route is None:
             methods = [method for method, path in self._routes if path == request.path]
             if methods:
-                raise RequestError(405, f"{request.path} takes {methods[0]}, got {request.method}")
+                raise RequestError(405, f"{request.path} takes {' or '.join(methods)}, got {request.method}")
             raise RequestError(404, f"no such page: {request.path}")
         try:
             response = route(request)
@@ -182,6 +188,8 @@ class Control:
             return _json({"error": "invalid_request", "error_description": rule}, 400)
         user = fakes[0].user_of(refresh_token)
         token = fakes[0].issue_token(user, refresh_token, int(length)) if user else None
+        if token == "":
+            return _json({"error": "temporarily_unavailable", "error_description": "the token endpoint is down"}, 503)
         if token is None:
             return _json({"error": "invalid_grant", "error_description": "unknown or revoked"}, 400)
         return _json({"access_token": token, "token_type": "Bearer", "expires_in": int(TOKEN_LIFETIME)})
@@ -258,7 +266,30 @@ class Control:
         return _json({"seconds": self.clock.now()})
 
     def _faults(self, request: Request) -> Response:
-        raise RequestError(501, "faults are not built yet")
+        """Tell what goes wrong, how many commands each fault was about, and how many of them it struck."""
+        counted: dict[str, list[int]] = {}
+        for fake in self.fakes:
+            for name, met, struck in fake.receiver.schedule.counts():
+                so_far = counted.setdefault(name, [0, 0])
+                so_far[0], so_far[1] = so_far[0] + met, so_far[1] + struck
+        faults = self.fakes[0].receiver.faults
+        found = [
+            {**fault, "met": counted.get(fault["name"], [0, 0])[0], "struck": counted.get(fault["name"], [0, 0])[1]}
+            for fault in faults.data()
+        ]
+        return _json({"faults": found})
+
+    def _put_faults(self, request: Request) -> Response:
+        """Let other things go wrong from now on; none at all after DELETE."""
+        seed = self.fakes[0].receiver.faults.seed
+        try:
+            faults = Faults.parse(request.body if request.method == "PUT" else "", seed=seed)
+            faults = faults.meant_for([fake.provider.name for fake in self.fakes])
+        except ValueError as error:
+            raise RequestError(400, " ".join(str(error).split())) from None
+        for fake in self.fakes:
+            fake.receiver.set_faults(faults)
+        return self._faults(request)
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[Request, bool]:
@@ -284,7 +315,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[Request, bool]:
     form = dict(parse_qsl(target.query, keep_blank_values=True)) | dict(parse_qsl(body, keep_blank_values=True))
     connection = headers.get("connection", "").lower()
     stays = connection == "keep-alive" if words[2] == "HTTP/1.0" else connection != "close"
-    return Request(words[0], target.path, form), stays
+    return Request(words[0], target.path, form, body), stays
 
 
 @cache

@@ -11,6 +11,7 @@ Replies leave together when there is no more input to answer (RFC 2920 §3.2), a
 import asyncio
 import datetime as dt
 import logging
+import math
 import re
 import ssl
 from base64 import b64encode
@@ -24,8 +25,9 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 from fake_servers import wire
 from fake_servers.clock import Clock
 from fake_servers.ledger import Ledger
+from simlib.faults import NO_FAULTS, Faults, FaultyReceiver
 from simlib.provider import Provider, Reply, Stage, When
-from simlib.receiver import Account, Receiver, Session
+from simlib.receiver import Account, Session
 from simlib.reputation import Reputation
 
 Sentence = tuple[int, str, str]
@@ -135,6 +137,8 @@ class Fake:
         Clock, ledger and certificates.
     reputation : Reputation, optional
         How it forms its opinion of an IP; it has none by default.
+    faults : Faults, optional
+        What goes wrong; nothing by default.
     """
 
     def __init__(
@@ -143,6 +147,7 @@ class Fake:
         accounts: Callable[[], Mapping[str, Account]],
         shared: Shared,
         reputation: Reputation | None = None,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self.provider = provider
         self.shared = shared
@@ -164,13 +169,14 @@ class Fake:
         self._accounts = accounts
         self.issued: dict[str, tuple[str, str]] = {}
         self._reputation = reputation
-        self.receiver = Receiver(provider, accounts(), shared.start, reputation)
+        self.receiver = FaultyReceiver(provider, accounts(), shared.start, reputation, faults)
 
     def reset(self) -> None:
-        """Forget every session, window, token and changed password; open connections are closed."""
+        """Forget every session, window, token and changed password; open connections are closed, faults begin anew."""
         self.close()
         self.issued.clear()
-        self.receiver = Receiver(self.provider, self._accounts(), self.shared.start, self._reputation)
+        faults = self.receiver.faults
+        self.receiver = FaultyReceiver(self.provider, self._accounts(), self.shared.start, self._reputation, faults)
 
     def close(self) -> None:
         """Close every connection."""
@@ -200,10 +206,10 @@ class Fake:
         return next((account.user for account in accounts.values() if account.refresh_token == refresh_token), None)
 
     def issue_token(self, user: str, refresh_token: str, length: int = 0) -> str | None:
-        """Give an access token, of at least `length` characters, or None if the grant is unknown or revoked."""
+        """Give an access token of at least `length` characters: see `Receiver.issue_token`."""
         token = self.receiver.issue_token(user, refresh_token, self.clock.now())
-        if token is None:
-            return None
+        if not token:
+            return token
         shown = token if len(token) >= length else f"{token}.{token * (length // len(token))}"[:length]
         self.issued[shown] = user.lower(), token
         return shown
@@ -229,12 +235,14 @@ class Fake:
         }
         if message.report is not None:
             entry["report"] = message.report
+        if reply.fault:
+            entry["fault"] = reply.fault
         self.shared.ledger.write(entry)
-        if reply.code < 400:
+        if reply.accepted:
             self.accepted += 1
             if reply.held:
                 self.held[reply.limit] += 1
-        else:
+        elif reply.code:
             self.refused[reply.limit] += 1
             self.recent.append(entry)
 
@@ -449,7 +457,7 @@ class Connection(SMTP):
 
     async def _handle_client(self) -> None:
         try:
-            self._greet()
+            await self._greet()
             await self._converse()
             await self._part()
         except (EOFError, ConnectionError):
@@ -469,7 +477,7 @@ class Connection(SMTP):
                 self.flush()
                 cast(asyncio.WriteTransport, self.transport).close()
 
-    def _greet(self) -> None:
+    async def _greet(self) -> None:
         fake = self.fake
         assert self.session is not None
         if self.session.peer is None:
@@ -479,8 +487,9 @@ class Connection(SMTP):
             fake.receiver.starttls(self.dialogue, self._now)
         fake.sessions += 1
         fake.connections.add(self)
-        self._say(reply)
-        self.over = self._lingers = reply.code >= 400
+        await self._tell(reply)
+        if reply.code >= 400:
+            self.over = self._lingers = True
 
     async def _converse(self) -> None:
         commands = COMMANDS
@@ -549,9 +558,31 @@ class Connection(SMTP):
     def _say(self, reply: Reply, account: str | None = None, message_id: str = "") -> None:
         """Answer, after a ledger line if it is a refusal; 421 ends the session."""
         if reply.code >= 400:
-            self._refuse(reply, account, message_id)
-        else:
+            reply = self._refuse(reply, account, message_id)
+        self._put(reply)
+        if reply.closes:
+            self.over = self._lingers = True
+
+    async def _tell(self, reply: Reply, account: str | None = None, message_id: str = "") -> None:
+        """Answer what the receiver has decided; and if a fault had a hand in it, as the fault will have it."""
+        if not reply.fault:
+            self._say(reply, account, message_id)
+            return
+        if not reply.accepted and reply.code != 354:
+            reply = self._refuse(reply, account, message_id)
+        await self._send()
+        await self._spoil(reply)
+
+    async def _spoil(self, reply: Reply) -> None:
+        """Answer late, for the last time, or not at all."""
+        leaves = math.inf if reply.breaks == "silence" else self._now + reply.delay
+        if leaves > self._now:
+            await self._hold(leaves)
+            self._now = leaves
+        if reply.breaks != "instead":
             self._put(reply)
+        if reply.breaks or reply.closes:
+            self.over = self._lingers = True
 
     def _protest(self, sentence: Sentence, stage: Stage | None = None) -> None:
         """Say a sentence of the protocol itself."""
@@ -562,7 +593,8 @@ class Connection(SMTP):
         """Return where the session stands, for what belongs to no command."""
         return "RCPT" if self.dialogue.started else "MAIL" if self.dialogue.greeted else "EHLO"
 
-    def _refuse(self, reply: Reply, account: str | None, message_id: str) -> None:
+    def _refuse(self, reply: Reply, account: str | None, message_id: str) -> Reply:
+        """Count a refusal, and write it to the ledger; return it, or the last one that there will be."""
         fake, dialogue, now, stage = self.fake, self.dialogue, self._now, reply.stage
         if reply.code in JUNK:
             self._errors += 1
@@ -570,14 +602,12 @@ class Connection(SMTP):
             self._overshoot += 1
         if self._errors >= ERRORS or self._overshoot > OVERSHOOT:
             reply = Reply(*TOO_MANY_ERRORS, stage)
-        self._put(reply)
         message = Message(dialogue.account if account is None else account, message_id=message_id)
         if self._mail_from is not None and stage in ("MAIL", "RCPT", "DATA", "EOD"):
             recipients = dialogue.recipients if stage != "MAIL" else 0
             message = message._replace(mail_from=self._mail_from, recipients=recipients, bytes=self._size)
-        fake.note(dialogue, reply, fake.receiver.render(reply, dialogue, now), now, message)
-        if reply.closes:
-            self.over = self._lingers = True
+        fake.note(dialogue, reply, fake.receiver.render(reply, dialogue, now + reply.delay), now, message)
+        return reply
 
     def _put(self, reply: Reply) -> None:
         """Queue a reply for sending."""
@@ -621,10 +651,10 @@ class Connection(SMTP):
             return
         self._mail_from = None
         reply = self.fake.receiver.ehlo(self.dialogue, self._tick())
-        if reply.code < 400:
+        if reply.accepted:
             lines = self.fake.ehlo[self.dialogue.tls]
             reply = reply._replace(text="\n".join(lines if extended else lines[:1]))
-        self._say(reply)
+        await self._tell(reply)
 
     async def smtp_STARTTLS(self, argument: str) -> None:
         """STARTTLS: the handshake, and everything said before it is forgotten (RFC 3207 §4.2)."""
@@ -681,7 +711,7 @@ class Connection(SMTP):
             reply = fake.provider.says("auth_failed", "AUTH")  # nobody may act as somebody else (RFC 4616 §2)
         else:
             reply = fake.receiver.auth(self.dialogue, user, password, self._tick(), begun=True)
-        self._logged_in(reply, user)
+        await self._logged_in(reply, user)
 
     async def _token(self, mechanism: str, initial: str) -> None:
         fake = self.fake
@@ -697,12 +727,12 @@ class Connection(SMTP):
             # the error comes as a challenge, the client answers anything, and only then it fails (RFC 7628 §3.2.3)
             challenge = fake.provider.says("token_challenge", "AUTH")
             await self._challenge(fake.receiver.render(challenge, self.dialogue, self._tick()))
-        self._logged_in(reply, user)
+        await self._logged_in(reply, user)
 
-    def _logged_in(self, reply: Reply, user: str) -> None:
-        if reply.code >= 400 and not reply.limit:
+    async def _logged_in(self, reply: Reply, user: str) -> None:
+        if reply.code >= 400 and not (reply.limit or reply.fault):
             self.fake.auth_failures += 1
-        self._say(reply, account=user.lower())
+        await self._tell(reply, account=user.lower())
 
     async def _response(self, initial: str, challenge: str) -> str | None:
         """Return what the client answers, decoded, or None if it was refused already."""
@@ -743,7 +773,7 @@ class Connection(SMTP):
             return
         if not self.dialogue.started:
             self._mail_from, self._size, self._utf8, self._overshoot = address, size, utf8, 0
-        self._say(fake.receiver.mail(self.dialogue, address, self._tick(), size))
+        await self._tell(fake.receiver.mail(self.dialogue, address, self._tick(), size))
 
     def _parameters(self, text: str) -> tuple[Sentence | None, int, bool]:
         """Read MAIL's parameters: a refusal or None, the size, and whether addresses may be UTF-8."""
@@ -779,7 +809,7 @@ class Connection(SMTP):
         elif not (self._utf8 or found.address.isascii()):
             self._protest(NOT_ASCII, "RCPT")
         else:
-            self._say(fake.receiver.rcpt(self.dialogue, found.address, self._tick()))
+            await self._tell(fake.receiver.rcpt(self.dialogue, found.address, self._tick()))
 
     async def smtp_DATA(self, argument: str) -> None:
         """Answer DATA: the message, and the verdict on it."""
@@ -789,8 +819,8 @@ class Connection(SMTP):
             self._protest(BAD_ARGUMENT, "DATA")
             return
         reply = receiver.data(dialogue, self._tick())
-        self._say(reply)
-        if reply.code >= 400:
+        await self._tell(reply)
+        if reply.code >= 400 or self.over:
             return
         await self._send()
         from_nobody = not self._mail_from  # as reports are (RFC 5321 §4.5.5)
@@ -804,8 +834,8 @@ class Connection(SMTP):
         now = self._tick()
         self._size = size
         reply = receiver.end_of_data(dialogue, size, now, wire.author(head) if fake.needs_author else "")
-        if reply.code >= 400:
-            self._say(reply, message_id=message_id)
+        if not reply.accepted:
+            await self._tell(reply, message_id=message_id)
             self._mail_from = None
             return
         leaves = now + reply.delay
@@ -813,16 +843,19 @@ class Connection(SMTP):
         message = Message(dialogue.account, self._mail_from or "", dialogue.recipients, size, message_id, report)
         fake.note(dialogue, reply, text, now, message)
         self._mail_from = None
+        if reply.fault:
+            await self._spoil(reply)
+            return
         if reply.delay:
             await self._hold(leaves)
         self.out += wire.reply(reply.code, reply.enhanced, text)
 
     async def _hold(self, until: float) -> None:
-        """Keep a reply back. If the client goes away meanwhile, its message is accepted all the same."""
+        """Keep a reply back; for ever: until the client goes away. Its message is accepted all the same."""
         self.holding = True
         self.fake.waiting += 1
         try:
-            await self.fake.clock.until(until)
+            await (self._reader.discard() if until == math.inf else self.fake.clock.until(until))
         finally:
             self.holding = False
             self.fake.waiting -= 1

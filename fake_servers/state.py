@@ -111,6 +111,7 @@ class Collector:
         )
         sessions = CounterMetricFamily("sendlab_connections", "Connections made.", labels=["provider"])
         failures = CounterMetricFamily("sendlab_auth_failures", "Credentials refused.", labels=["provider"])
+        faults = CounterMetricFamily("sendlab_faults", "Commands that a fault struck.", labels=["provider", "fault"])
         now = GaugeMetricFamily("sendlab_open_connections", "Connections open now.", labels=["provider"])
         waiting = GaugeMetricFamily("sendlab_held_replies", "Replies held back now.", labels=["provider"])
         for fake in self.fakes:
@@ -125,4 +126,6 @@ class Collector:
                 held.add_metric([name, id_], fake.held[id_])
             for id_ in (*ids, ""):
                 refused.add_metric([name, id_], fake.refused[id_])
-        return accepted, held, refused, sessions, failures, now, waiting
+            for fault, _, struck in fake.receiver.schedule.counts():
+                faults.add_metric([name, fault], struck)
+        return accepted, held, refused, sessions, failures, faults, now, waiting

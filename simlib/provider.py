@@ -59,6 +59,11 @@ class Reply(NamedTuple):
     delay : float
         How long after the command the reply leaves, in seconds: `held`, or 0 where the provider accepts at once and
         moves the message on later.
+    fault : str
+        The name of the fault that had a hand in it (see `simlib.faults`); else empty.
+    breaks : str
+        What becomes of the connection by a fault: it ends ``after`` the reply or ``instead`` of it; ``silence``: it
+        stays, and no reply ever comes. Empty: nothing. Without a reply the client has code 0, whatever is in this one.
 
     Examples
     --------
@@ -74,6 +79,8 @@ class Reply(NamedTuple):
     limit: str = ""
     held: float = 0.0
     delay: float = 0.0
+    fault: str = ""
+    breaks: Literal["", "after", "instead", "silence"] = ""
 
     @property
     def accepted(self) -> bool:

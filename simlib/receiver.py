@@ -1,6 +1,7 @@
 """The provider's side of SMTP, without I/O: every decision about which reply a client gets.
 
-Rule 1: whatever decides a reply lives here and in `windows`. The simulator and the fake servers only ask.
+Rule 1: whatever decides a reply lives here and in `windows`; what goes wrong, in `faults`. The simulator and the
+fake servers only ask.
 Rule 2: this file knows no clock, no socket and no SimPy. It is told the time, in seconds since second 0, and time
 never goes back.
 A client's behaviour never raises: it gets a `Reply`.
@@ -391,11 +392,17 @@ class Receiver:
 
     def connect(self, ip: str, now: float) -> tuple[Session, Reply]:
         """Open a session; a reply of 4yz or 5yz means that the provider closes it at once."""
+        session = self._open(ip)
+        return session, self._greet(session, now)
+
+    def _open(self, ip: str) -> Session:
         self.sessions += 1
-        session = Session(self.sessions, ip, self._plan_unlisted if ip.startswith(UNLISTED) else self._plan)
+        return Session(self.sessions, ip, self._plan_unlisted if ip.startswith(UNLISTED) else self._plan)
+
+    def _greet(self, session: Session, now: float) -> Reply:
         if self._opinion is not None:
-            self._opinion.of(ip, now)
-        return session, self._refusal(session, "CONNECT", now) or self._says("banner", "CONNECT")
+            self._opinion.of(session.ip, now)
+        return self._refusal(session, "CONNECT", now) or self._says("banner", "CONNECT")
 
     def ehlo(self, session: Session, now: float) -> Reply:
         """EHLO or HELO; a transaction in progress is dropped (RFC 5321 §4.1.4)."""

@@ -16,6 +16,7 @@ from fake_servers.accounts import Anybody
 from fake_servers.clock import Clock, VirtualClock
 from fake_servers.ledger import Ledger
 from fake_servers.server import Connection, Fake, Shared
+from simlib.faults import NO_FAULTS, Faults
 from simlib.provider import Provider
 from simlib.receiver import Account
 
@@ -43,7 +44,11 @@ class Client:
     @classmethod
     async def connect(cls, port: int, ip: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> "Client":
         client = cls(*await asyncio.open_connection("127.0.0.1", port, local_addr=(ip, 0), ssl=context))
-        client.banner = await client.answer()
+        try:
+            client.banner = await client.answer()
+        except asyncio.IncompleteReadError:
+            await client.close()
+            raise
         return client
 
     async def answer(self) -> Answer:
@@ -143,6 +148,7 @@ async def running(
     clock: Clock | None = None,
     start: dt.datetime = START,
     ledger: Path | None = None,
+    faults: Faults = NO_FAULTS,
 ) -> AsyncIterator[Running]:
     """Run a fake, on a virtual clock if none is given."""
     if isinstance(provider, str):
@@ -151,7 +157,7 @@ async def running(
     shared = Shared(clock or VirtualClock(), Ledger(ledger), start, loop.create_future())
     assert shared.context is not None
     shared.context.set_result(certificates())
-    fake = Fake(provider, Anybody if accounts is None else lambda: accounts, shared)
+    fake = Fake(provider, Anybody if accounts is None else lambda: accounts, shared, faults=faults)
     connections: list[Connection] = []
 
     def connection() -> Connection:

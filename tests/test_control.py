@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -225,11 +225,61 @@ async def test_what_can_not_be_done_says_why(method: str, path: str, status: int
             assert (await one.ask("GET", "/state")).status == 200
 
 
+LOST = '[[faults]]\nkind = "lose_reply"\nname = "lost"\nodds = "50%"\n'
+
+
+async def put(one: Controlled, text: str) -> Response:
+    return await one.raw(f"PUT /faults HTTP/1.1\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+
+
 @conversation
-async def test_faults_are_not_built_yet() -> None:
-    async with controlled("office365") as one:
-        refused = await one.ask("PUT", "/faults")
-        assert (refused.status, refused.json) == (501, {"error": "faults are not built yet"})
+async def test_faults_are_put_counted_and_taken_away() -> None:
+    async with controlled("generic-mx") as one:
+        lost = {"kind": "lose_reply", "name": "lost", "odds": 0.5}
+        assert (await put(one, LOST)).json == {"faults": [{**lost, "met": 0, "struck": 0}]}
+        for _ in range(10):
+            client = await one.server.connect()
+            await client.hello()
+            with suppress(asyncio.IncompleteReadError):
+                await client.message(REP)
+        assert (await one.ask("GET", "/faults")).json == {"faults": [{**lost, "met": 10, "struck": 5}]}
+        assert (
+            b'sendlab_faults_total{fault="lost",provider="generic-mx"} 5.0' in (await one.ask("GET", "/metrics")).body
+        )
+        assert [entry.get("fault") for entry in one.server.entries].count("lost") == 5
+        assert (await put(one, json.dumps({"faults": [lost]}))).json["faults"][0]["met"] == 0
+        assert (await one.ask("DELETE", "/faults")).json == {"faults": []}
+        assert not one.server.fake.receiver.faults
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x", "faults: not valid TOML"),
+        (LOST.replace("50%", "500%"), "faults: faults[lost].odds: must be from 0 % to 100 %, got 500 %"),
+        (LOST + 'provider = "gmail"', "unknown provider 'gmail' (there are: generic-mx)"),
+    ],
+)
+@conversation
+async def test_faults_that_can_not_be_leave_those_that_are(text: str, words: str) -> None:
+    async with controlled("generic-mx") as one:
+        await put(one, LOST)
+        refused = await put(one, text)
+        assert refused.status == 400
+        assert words in refused.json["error"]
+        assert "\n" not in refused.json["error"]
+        assert one.server.fake.receiver.faults.names == ("lost",)
+
+
+@conversation
+async def test_a_token_endpoint_that_is_down_is_no_revoked_grant() -> None:
+    async with controlled("gmail") as one:
+        await put(one, '[[faults]]\nkind = "token_outage"\nuntil = "60s"')
+        grant = {"grant_type": "refresh_token", "refresh_token": REP}
+        down = await one.ask("POST", "/token", **grant)
+        assert (down.status, down.json["error"]) == (503, "temporarily_unavailable")
+        await one.ask("POST", "/clock", seconds="60")
+        assert (await one.ask("POST", "/token", **grant)).status == 200
 
 
 # The clock

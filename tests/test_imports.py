@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "receiver": ("provider", "reputation", "windows"),
     "reaction": ("facts", "queue_manager"),
     "sender": ("facts", "reaction"),
+    "faults": ("facts", "provider", "receiver", "reputation", "windows"),
     "tool": ("facts", "sender"),
     "pacing": ("provider", "sender"),
     "workload": ("facts",),
@@ -81,7 +82,7 @@ NEVER = {
     "loadtests": {"simpy", "pandas", "aiosmtpd", "fake_servers"},
 }
 NEIGHBOURS = {
-    "fake_servers": {"facts", "provider", "windows", "receiver", "reputation"},
+    "fake_servers": {"facts", "faults", "provider", "receiver", "reputation", "windows"},
     "loadtests": {"reaction", "sender"},
 }
 # `serve --scenario` takes providers, readings and accounts from a scenario: only who brings one loads the simulator.

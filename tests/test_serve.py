@@ -259,6 +259,36 @@ def test_sparkpost_s_own_user() -> None:
         assert client.login("SMTP_Injection", "password") == (235, b"2.0.0 Authed. Go on.")
 
 
+def test_a_faults_file(tmp_path: Path) -> None:
+    path = tmp_path / "faults.toml"
+    path.write_text(
+        '[[faults]]\nkind = "refuse"\nat = "RCPT"\nreply = "450 4.2.1 Try later"\nrecipient = "b@*"\n'
+        '[[faults]]\nkind = "lose_reply"\nprovider = "yahoo-mx"\n'
+    )
+    with serving("generic-mx", "yahoo-mx", "--faults", path, listeners=2) as server:
+        with server.smtp() as client:
+            client.sendmail(REP, ["a@them.example"], "Subject: x\n\nhello")
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refusal:
+                client.sendmail(REP, ["b@them.example"], "Subject: x\n\nhello")
+            assert refusal.value.recipients == {"b@them.example": (450, b"4.2.1 Try later")}
+        with pytest.raises(smtplib.SMTPServerDisconnected), server.smtp(1) as client:
+            client.sendmail(REP, ["a@them.example"], "Subject: x\n\nhello")
+        ledger = [json.loads(line) for line in server.get("/ledger").splitlines()]
+        assert [(line["code"], line.get("fault")) for line in ledger] == [
+            (250, None),
+            (450, "refuse-1"),
+            (250, "lose_reply-2"),
+        ]
+
+
+def test_faults_of_a_provider_that_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "faults.toml"
+    path.write_text('[[faults]]\nkind = "lose_reply"\nprovider = "yahoo-mx"\n')
+    assert "faults[lose_reply-1].provider: unknown provider 'yahoo-mx'" in refused(
+        capsys, "generic-mx", "--faults", path
+    )
+
+
 # Bad input
 
 
@@ -273,7 +303,7 @@ def test_sparkpost_s_own_user() -> None:
         (["office365", "--host", "192.0.2.1", "--port", "0"], "can't listen on 192.0.2.1"),
         (["office365", "--host", "no.such.invalid", "--port", "0"], "can't listen on no.such.invalid"),
         (["office365", "--dns-port", "x"], "--dns-port: must be a number from 0 to 65535, got 'x'"),
-        (["office365", "--faults", "x"], "--faults is not built yet"),
+        (["office365", "--faults", "/no/such/file"], "/no/such/file: No such file or directory"),
         (["office365", "--time-scale", "0"], "--time-scale: must be a number above 0, got '0'"),
         (["office365", "--clock", "virtual", "--time-scale", "60"], "a virtual one is moved, got 60"),
         (["office365", "--clock", "sun"], "invalid choice: 'sun'"),
