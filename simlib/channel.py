@@ -9,6 +9,8 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
+from struct import Struct
 from typing import Annotated, Literal
 
 import numpy as np
@@ -221,6 +223,7 @@ COLUMNS = (
     *("message", "queue", "session", "transaction", "ip", "retry"),
     *("due", "released", "started", "ended", "held", "kind", "final"),
 )
+ROW = Struct(f"{len(COLUMNS)}d")  # packed, a row joins the array four times as fast as number by number
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +314,8 @@ class _Simulation:
         env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
         ips, addresses, reacts = line.ips, line.addresses, bool(line.ips.gates)
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
-        created_at, kinds, add_row = self.created_at, self.kinds, self.rows.extend
+        created_at, kinds = self.created_at, self.kinds
+        add_row, as_bytes = self.rows.frombytes, ROW.pack
         session: Session | None = None
         said: Reply | None = None  # the last reply, and the number of its kind
         position = carried = kind = 0
@@ -378,22 +382,11 @@ class _Simulation:
             code, ended = reply.code, now + delay
             final = 200 <= code < 300 or queue.settle(due, code, reply.limit, created_at[message], ended)
             add_row(
-                (
-                    message,
-                    line.number,
-                    session.number,
-                    session.transaction,
-                    addresses[position],
-                    retry,
-                    due_at,
-                    released_at,
-                    started,
-                    ended,
-                    reply.held,
-                    kind,
-                    final,
+                as_bytes(
+                    message, line.number, session.number, session.transaction, addresses[position], retry,
+                    due_at, released_at, started, ended, reply.held, kind, final,
                 )
-            )
+            )  # fmt: skip
             if line.under_way:
                 line.under_way.pop(message, None)
             if delay > 0:
@@ -667,10 +660,5 @@ def _by_account(lane: Lane, messages: Messages, mine: Ints) -> Iterable[tuple[st
 def _drawing(service: Service, rng: np.random.Generator) -> Callable[[], float]:
     """Return a function that gives the next service time; drawn in blocks, since single draws are slow."""
     if service.kind == "constant":
-        return lambda: service.mean
-
-    def times() -> Iterable[float]:
-        while True:
-            yield from service.draw(rng, 1024).tolist()
-
-    return iter(times()).__next__
+        return repeat(service.mean).__next__
+    return chain.from_iterable(service.draw(rng, 1024).tolist() for _ in repeat(None)).__next__

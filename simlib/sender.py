@@ -137,7 +137,7 @@ class _Backlog:
 
     waiting: deque[tuple[int, int, float]] = field(default_factory=deque)
     opens_at: float = -math.inf  # when the next batch may begin; inf until this one's first message has started
-    first: int = -1  # the message whose start begins the wait
+    led: bool = False  # a message is about to start that begins the wait
     announced: bool = False  # `opens_at` is among the queue's openings
 
 
@@ -195,6 +195,7 @@ class Queue:
         self._order = 0
         self._ready: deque[Due] = deque()
         self._backlogs: dict[Hashable, _Backlog] = {}
+        self._leads: dict[int, Hashable] = {}  # messages whose start begins their sender's wait
         self._openings: list[tuple[float, int, Hashable]] = []
         self._joins_at = due_at[0] if len(due_at) else math.inf  # when anything is due to join next
         self._paused_until = -math.inf
@@ -210,8 +211,8 @@ class Queue:
         if not self._ready:
             return None
         due = self._ready.popleft()
-        if self.pace is not None:
-            self._start(due, now)
+        if due.message in self._leads:
+            self._start(self._leads.pop(due.message), now)
         return due
 
     def ready_at(self) -> float:
@@ -305,29 +306,26 @@ class Queue:
         if backlog.opens_at > now:
             self._announce(sender, backlog)
             return
-        for position in range(min(self.pace.batch, len(backlog.waiting))):
-            message, retry, due_at = backlog.waiting.popleft()
-            released_at = max(due_at, backlog.opens_at)
-            self._ready.append(Due(message, retry, due_at, released_at))
-            if position == 0:
-                backlog.first = message
-        if backlog.first >= 0:
-            backlog.opens_at = math.inf
+        waiting, opens_at = backlog.waiting, backlog.opens_at
+        if waiting:
+            self._lead(waiting[0][0])
+        for _ in range(min(self.pace.batch, len(waiting))):
+            message, retry, due_at = waiting.popleft()
+            self._ready.append(Due(message, retry, due_at, due_at if due_at > opens_at else opens_at))
 
     def _lead(self, message: int) -> None:
         """Let a message begin the wait for the next batch, unless a batch is about to begin."""
-        backlog = self._backlogs[self._senders.get(message)]
-        if backlog.first < 0:
-            backlog.first, backlog.opens_at = message, math.inf
-
-    def _start(self, due: Due, now: float) -> None:
-        """Begin the wait for the next batch, if this is the first message of one."""
-        assert self.pace is not None
-        sender = self._senders.get(due.message)
+        sender = self._senders.get(message)
         backlog = self._backlogs[sender]
-        if backlog.first != due.message:
-            return
-        backlog.first = -1
+        if not backlog.led:
+            backlog.led, backlog.opens_at = True, math.inf
+            self._leads[message] = sender
+
+    def _start(self, sender: Hashable, now: float) -> None:
+        """Begin a sender's wait for the next batch: the first message of one has started."""
+        assert self.pace is not None
+        backlog = self._backlogs[sender]
+        backlog.led = False
         backlog.opens_at = now + self.pace.wait
         if backlog.waiting:
             self._announce(sender, backlog)
