@@ -160,6 +160,7 @@ def _load_parser(commands: Any) -> None:
     load.add_argument("--alternative", metavar="NAME", required=True, help="which of its alternatives")
     load.add_argument("--target", metavar="HOST:PORT", help="where to, instead of fakes; loopback only")
     load.add_argument("--allow-host", action="append", default=[], metavar="HOST", help="a target beyond loopback")
+    load.add_argument("--ca", metavar="FILE", type=Path, help="the target's certificate authority, PEM (the system's)")
     load.add_argument("--through", metavar="RELAY", choices=("postfix",), help="postfix: a private one passes it on")
     load.add_argument("--time-scale", type=_positive, metavar="X", help="scenario seconds in a real one (the file's)")
     load.add_argument("--processes", type=_count, default=1, metavar="N", help="load generators (1)")
@@ -429,6 +430,8 @@ def _load(options: argparse.Namespace) -> int:
     target = checked(options.target, options.allow_host) if options.target else None
     if options.allow_host and target is None:
         raise ValueError("--allow-host names a target: give --target HOST:PORT, too")
+    if options.ca and target is None:
+        raise ValueError("--ca is about a target: give --target HOST:PORT, too; the fakes have their own")
 
     from simlib.load import load
     from simlib.measured import load_lines
@@ -442,6 +445,7 @@ def _load(options: argparse.Namespace) -> int:
             seed=options.seed,
             time_scale=options.time_scale,
             target=target,
+            ca=options.ca,
             through=options.through or "",
             processes=options.processes,
             as_of=options.as_of,

@@ -14,9 +14,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,7 +30,8 @@ from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario
 from simlib.summary import METRICS, Summary, summarize, timeline
-from simlib.workload import Messages
+from simlib.target import ask
+from simlib.workload import Messages, stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,6 +191,8 @@ class Load:
         The record, as the simulation has it.
     rows : list of dict
         The lines of the client ledgers.
+    notes : tuple of str
+        A sentence on each thing that was not as the scenario has it.
     """
 
     scenario: Scenario
@@ -201,6 +204,7 @@ class Load:
     through: str
     attempts: Attempts = field(repr=False)
     rows: list[dict[str, Any]] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def summaries(self) -> dict[str, Summary]:
@@ -350,6 +354,7 @@ class Load:
             "stages": self.stages(),
             "books": None if self.books is None else {k: self.books[k] for k in ("balances", "messages")},
             "relay": self.relay,
+            "notes": list(self.notes),
         }
 
 
@@ -369,6 +374,7 @@ def load(
     seed: int = 1,
     time_scale: float | None = None,
     target: Target | None = None,
+    ca: Path | None = None,
     through: str = "",
     processes: int = 1,
     as_of: dt.date | None = None,
@@ -387,7 +393,10 @@ def load(
     time_scale : float, optional
         Scenario seconds in a real one; the scenario's own by default. With a target it is 1.
     target : Target, optional
-        Where to; by default fakes of the alternative's providers, started for this run.
+        Where to; by default fakes of the alternative's providers, started for this run. Where a provider wants TLS or a
+        login, a target is asked what it offers (`target.ask`).
+    ca : Path, optional
+        The certificates to trust at a target (PEM); the system's by default.
     through : str
         ``postfix``: a private Postfix takes the mail and relays it to the fakes. It knows no `heed_quota`.
     processes : int
@@ -405,7 +414,8 @@ def load(
     Raises
     ------
     ValueError
-        If there is no such alternative, a provider doesn't speak SMTP, or a process doesn't start.
+        If there is no such alternative, a provider doesn't speak SMTP, a process doesn't start, or a target doesn't
+        answer, or wants a password that it can't be trusted with.
     """
     if alternative not in scenario.alternatives:
         known = ", ".join(scenario.alternatives)
@@ -429,24 +439,31 @@ def load(
         raise ValueError(f"through must be 'postfix', got {through!r}")
     if through and target is not None:
         raise ValueError("through takes the mail to fakes of its own: give no target")
+    asked = target is not None and any(map(plan.protected, lanes))
+    if ca is not None and not asked:
+        raise ValueError(
+            f"ca is for a target that senders log in to, which nobody does in {alternative!r}: leave it out"
+        )
+    offer = ask(target, ca) if target is not None and asked else None
     messages = scenario.messages(seed, 0)
     folder.mkdir(parents=True, exist_ok=True)
     of_before = (name for kind in ("client*.jsonl", "server*.jsonl", "locust*") for name in folder.glob(kind))
     for old in (*of_before, *(folder / name for name in OF_A_RELAY)):
         old.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:
-        control = ca = ""
+        control, trusted, notes = "", str(ca.absolute()) if ca else "", tuple[str, ...]()
         if target is None:
             running = stack.enter_context(
                 fakes(folder, scenario, providers, as_of, scale, inbox=bool(through), seed=seed)
             )
             where = {name: ("127.0.0.1", "127.0.0.1", port) for name, port in running.ports.items()}
-            control, ca = f"127.0.0.1:{running.control}", str(running.ca)
+            control, trusted = f"127.0.0.1:{running.control}", str(running.ca)
         else:
             where = dict.fromkeys(providers, (target.name, target.address, target.port))
+            notes = (*(offer.notes if offer else ()), *_left_out(scenario, lanes, target, seed))
         if through:
             inbox = running.ports.get(INBOX)
-            port = stack.enter_context(_relay(folder, scenario, lanes, where, ca, scale, inbox))
+            port = stack.enter_context(_relay(folder, scenario, lanes, where, trusted, scale, inbox))
             where = dict.fromkeys(providers, ("127.0.0.1", "127.0.0.1", port))
         plan.write(
             folder,
@@ -458,14 +475,25 @@ def load(
             as_of=as_of,
             time_scale=scale,
             control=control,
-            ca=ca,
+            ca=trusted,
             through=bool(through),
+            offer=offer,
         )
         begun = time.monotonic()
         drive(folder, processes, progress)
         if through:
             _until_passed_on(folder, begun + scenario.duration / scale)
-    return read(folder, scenario, alternative, messages, seed, scale, as_of, through)
+    return replace(read(folder, scenario, alternative, messages, seed, scale, as_of, through), notes=notes)
+
+
+def _left_out(scenario: Scenario, lanes: Sequence[Lane], target: Target, seed: int) -> Iterator[str]:
+    """Yield a sentence on each thing of a scenario that only fakes on this machine can see or be told."""
+    struck = Counter(one.kind for one, _ in scenario.incidents(lanes, lambda *name: stream(seed, 0, *name)))
+    if struck:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in struck.items())
+        yield f"Left out, since nobody can make them happen at a target: events ({kinds})."
+    if not plan.sees_ips(target.address) and any(lane.channel.ips > 1 for lane in lanes):
+        yield "All sessions went out from this machine's own address, though the channel has several IPs."
 
 
 # A relay in between

@@ -40,6 +40,7 @@ def load_lines(found: Load) -> list[str]:
         f"{found.scenario.name}: {found.alternative}{hurried}, seed {found.seed}",
         f"{verdict}: {found.late:.1%} of {attempts:,} attempts began more than 50 ms late{allowed}.",
         f"Offered {rate(offered)}, achieved {rate(achieved)}, in scenario time.",
+        *found.notes,
         "",
     ]
     where = " by the relay" if found.through else ""

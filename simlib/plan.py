@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +18,14 @@ import numpy as np
 from simlib.channel import Incident, Lane, Route, routes
 from simlib.provider import Provider
 from simlib.scenario import Scenario
+from simlib.target import Offer
 from simlib.workload import Messages, stream
 
-__all__ = ["DOMAINS", "recipients", "sentences", "write"]
+__all__ = ["DOMAINS", "protected", "recipients", "sees_ips", "sentences", "write"]
 
 DOMAINS: Final = 50
 """Recipients' domains at each provider: a relay's queues and limits go by domain."""
+LOOPBACK: Final = IPv4Network("127.0.0.0/8")
 HOLE: Final = re.compile(r"\{\w+(?::[^}]*)?\}")
 
 Where = Mapping[str, tuple[str, str, int]]
@@ -42,6 +44,7 @@ def write(
     control: str = "",
     ca: str = "",
     through: bool = False,
+    offer: Offer | None = None,
 ) -> list[Route]:
     """Write ``plan.jsonl`` and ``run.json``, and return the queues.
 
@@ -67,6 +70,8 @@ def write(
         The file with the certificates to trust.
     through : bool
         Whether a relay takes the mail, which asks for neither TLS nor AUTH.
+    offer : Offer, optional
+        What a target offers, where it was asked; by default TLS and AUTH are as the provider wants them.
     """
     lanes = scenario.lanes(alternative, as_of)
     ips, found = routes(lanes, messages)
@@ -87,7 +92,7 @@ def write(
         "time_scale": time_scale,
         "control": control,
         "ca": ca,
-        "lanes": [_lane(lane, where[lane.provider.name], _ips(found, lane, ips), through) for lane in lanes],
+        "lanes": [_lane(lane, where[lane.provider.name], _ips(found, lane, ips), through, offer) for lane in lanes],
         "routes": [
             {"lane": numbers[id(route.lane)], "account": route.account, "connections": route.connections}
             for route in found
@@ -107,7 +112,7 @@ def write(
                 "due": float(messages.created_at[message]),
                 "message_id": ids[message],
                 "provider": route.lane.provider.name,
-                "ip": ips[route.ips[0]],
+                "ip": ips[route.ips[0]] if run["lanes"][numbers[id(route.lane)]]["ips"] else "",
                 "account": route.account,
                 "mail_from": messages.addresses[messages.sender[message]],
                 "rcpt_to": recipients(route.lane.provider.name, message, int(messages.recipients[message])),
@@ -161,18 +166,36 @@ def _ips(found: Sequence[Route], lane: Lane, ips: Sequence[str]) -> list[str]:
     return [ips[position] for position in mine]
 
 
-def _lane(lane: Lane, where: tuple[str, str, int], ips: Sequence[str], through: bool) -> dict[str, Any]:
+def sees_ips(address: str) -> bool:
+    """Whether sessions can go there from a channel's addresses, which are 127.x.y.z: else from this machine's own."""
+    return ip_address(address) in LOOPBACK
+
+
+def protected(lane: Lane) -> bool:
+    """Whether the provider of a lane wants TLS or a login: a target is then asked what it offers instead."""
+    return lane.provider.tls == "required" or _logs_in(lane)
+
+
+def _logs_in(lane: Lane) -> bool:
+    return lane.provider.role == "submission" and bool(lane.provider.auth)
+
+
+def _lane(
+    lane: Lane, where: tuple[str, str, int], ips: Sequence[str], through: bool, offer: Offer | None
+) -> dict[str, Any]:
     name, address, port = where
-    logs_in = lane.provider.role == "submission" and bool(lane.provider.auth) and not through
+    tls, logs_in = lane.provider.tls == "required" and not through, _logs_in(lane) and not through
+    if offer is not None and protected(lane):
+        tls, logs_in = offer.tls, logs_in and offer.auth
     return {
         "channel": lane.channel.name,
         "provider": lane.provider.name,
         "host": name,
         "address": address,
         "port": port,
-        "tls": lane.provider.tls == "required" and not through,
+        "tls": tls,
         "auth": ("oauth" if lane.oauth else "password") if logs_in else "",
-        "ips": list(ips),
+        "ips": list(ips) if sees_ips(address) else [],
         "connections": lane.connections,
         "by_account": lane.by_account,
         "messages_per_session": lane.messages_per_session,

@@ -237,6 +237,16 @@ HERE = ("--target", "127.0.0.1:1")
         (["load", TWIN, "--alternative", "SparkPost", *HERE, "--through", "postfix"], "give no target"),
         (["load", TWIN, "--alternative", "SparkPost", "--allow-host", "relay.example"], "give --target HOST:PORT, too"),
         (
+            ["load", TWIN, "--alternative", "SparkPost", "--ca", "ca.pem"],
+            "give --target HOST:PORT, too; the fakes",
+        ),
+        (
+            ["load", TWIN, "--alternative", "SparkPost", *HERE, "--ca", "no.pem"],
+            "certificates (PEM), got 'no.pem'",
+        ),
+        (["load", TWIN, "--alternative", "Shared pool", *HERE, "--ca", "no.pem"], "nobody does in 'Shared pool'"),
+        (["load", TWIN, "--alternative", "SparkPost", *HERE], "target 127.0.0.1:1 doesn't answer as an SMTP server"),
+        (
             ["load", TWIN, "--alternative", "SparkPost", "--target", "2525"],
             "target must look like HOST:PORT, got '2525'",
         ),

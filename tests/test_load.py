@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 from loads import MIXED, Server, lines, mixed, reconciled, serving, swallowing
+from scripted import PIPELINING, answering, scripted
 
 from loadtests import relay
 from simlib import experiment
@@ -347,7 +348,6 @@ def test_a_target_of_one_s_own(tmp_path: Path, say: Any, monkeypatch: pytest.Mon
     question = at_once({"name": "us", "to": "sparkpost", "size": 5})
     scenario.write_text(json.dumps(question.data), encoding="utf-8")
     monkeypatch.setenv("SENDLAB_PASSWORD", SECRET)
-    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
     out = tmp_path / "out"
     (out / "old").mkdir(parents=True)
     for name in ("client-1.jsonl", "client-2.jsonl", "server.jsonl", "server-inbox.jsonl"):  # of a run before
@@ -360,6 +360,8 @@ def test_a_target_of_one_s_own(tmp_path: Path, say: Any, monkeypatch: pytest.Mon
             "all",
             "--target",
             f"127.0.0.1:{server.port}",
+            "--ca",
+            ca,
             "--out",
             out,
             "--json",
@@ -368,7 +370,9 @@ def test_a_target_of_one_s_own(tmp_path: Path, say: Any, monkeypatch: pytest.Mon
     assert (code, err) == (0, "")
     found = json.loads(said)
     assert found["alternatives"]["all"]["tenants"]["us"]["accepted"]["mean"] == 5
-    assert (found["books"], found["time_scale"]) == (None, 1)
+    assert (found["books"], found["time_scale"], found["notes"]) == (None, 1, [])
+    assert found["stages"]["tls"] > 0
+    assert found["stages"]["auth"] > 0
     assert json.loads((out / "summary.json").read_text(encoding="utf-8")) == found
     assert len(pd.read_parquet(out / "attempts.parquet")) == 5
     assert {path.name for path in out.glob("*.jsonl")} == {"client.jsonl", "plan.jsonl"}
@@ -376,6 +380,25 @@ def test_a_target_of_one_s_own(tmp_path: Path, say: Any, monkeypatch: pytest.Mon
     for path in (path for path in out.rglob("*") if path.is_file()):
         assert not any(secret in path.read_bytes() for secret in secrets), path
     assert len(lines(tmp_path / "provider.jsonl")) == 5
+
+
+def test_a_relay_that_asks_for_no_password_gets_the_mail_all_the_same(tmp_path: Path) -> None:
+    """One's own Postfix, which trusts this machine: what the provider would want, and what can't happen, is said."""
+    question = at_once(
+        {"name": "us", "to": "sparkpost", "size": 5},
+        events=[{"kind": "password_change", "at": "1min", "tenant": "us", "repaired_after": "1min"}],
+    )
+    with scripted(answering(EHLO=PIPELINING)) as server:
+        found = load(question, "all", tmp_path, target=Target("localhost", "127.0.0.1", server.port))
+        assert not any(line.startswith(("AUTH", "STARTTLS")) for one in server.conversations for line in one.lines)
+    assert found.summaries["us"].numbers["accepted"] == 5
+    notes = [
+        f"localhost:{server.port} offers no AUTH by PLAIN or LOGIN: nobody logged in.",
+        f"localhost:{server.port} offers no STARTTLS: no TLS.",
+        "Left out, since nobody can make them happen at a target: events (1 password_change).",
+    ]
+    assert found.json()["notes"] == notes
+    assert load_lines(found)[3:6] == notes
 
 
 # It leaves nothing behind

@@ -16,6 +16,7 @@ from simlib.provider import Provider, names
 from simlib.receiver import Receiver
 from simlib.scenario import Scenario
 from simlib.sender import Pace, Retry
+from simlib.target import Offer
 
 SERVED = [name for name in names() if Provider.load(name).transport == "smtp"]
 WHERE = {
@@ -93,6 +94,28 @@ def test_a_relay_in_between_wants_no_credentials(tmp_path: Path) -> None:
     """And it has a schedule of its own, so nothing is heeded; what it refuses is refused."""
     (lane,) = written(tmp_path, Scenario.build(RICH), through=True).lanes
     assert (lane.tls, lane.auth, lane.heeds) == (False, "", frozenset())
+
+
+def test_a_target_s_sessions_are_as_it_offers(tmp_path: Path) -> None:
+    """Whatever the provider would want; and where a provider wants nothing, nothing is used."""
+    everything = Offer(tls=True, auth=True)
+    for offer in (everything, Offer(tls=True, auth=False), Offer(tls=False, auth=True), Offer(tls=False, auth=False)):
+        (lane,) = written(tmp_path, Scenario.build(RICH), offer=offer).lanes
+        assert (lane.tls, lane.auth) == (offer.tls, "password" if offer.auth else "")
+    delivery = [lane for lane in written(tmp_path, mixed(), offer=everything).lanes if lane.provider == "google-mx"]
+    assert [(lane.tls, lane.auth) for lane in delivery] == [(False, "")] * 2
+
+
+@pytest.mark.parametrize(("address", "ip"), [("127.0.0.9", "127.0.1.1"), ("192.0.2.1", ""), ("::1", "")])
+def test_only_on_this_machine_sessions_go_out_from_the_channel_s_addresses(
+    address: str, ip: str, tmp_path: Path
+) -> None:
+    """127.x.y.z leads nowhere else: a connection to another machine would fail."""
+    scenario = Scenario.build(RICH)
+    plan.write(tmp_path, scenario, "all", scenario.messages(1, 0), {"office365": ("mx.example", address, 25)})
+    (lane,) = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["lanes"]
+    first = json.loads((tmp_path / "plan.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert ("".join(lane["ips"]), first["ip"]) == (ip, ip)
 
 
 def test_who_logs_in_is_the_account(tmp_path: Path) -> None:
