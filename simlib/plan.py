@@ -82,8 +82,8 @@ def write(
         )
     if through and any(lane.warmup for lane in lanes):
         raise ValueError("warmup: a relay knows no overflow: leave --through out")
-    if through and any(lane.reaction and lane.reaction.name != "postfix" for lane in lanes):
-        raise ValueError("reaction: the relay is Postfix and reacts as such: set 'postfix', or leave --through out")
+    if through and any(lane.reaction and lane.reaction.answers_to == "throttling" for lane in lanes):
+        raise ValueError("reaction: a relay reacts in its own way: leave --through out")
     numbers = {id(lane): number for number, lane in enumerate(lanes)}
     run: dict[str, Any] = {
         "scenario": scenario.name,

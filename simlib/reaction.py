@@ -148,7 +148,7 @@ class Brake:
         elif reaction.step and now < self.slowed_until and 200 <= code < 300 and began >= self.stepped_at:
             self.allowed, self.stepped_at = self.allowed + reaction.step, now
             if self.allowed >= self.connections:
-                self.slowed_until = -math.inf
+                self.slowed_until = now
 
 
 class Window:
@@ -196,6 +196,7 @@ class Window:
         del now
         if self.destination.dead:
             self.destination.resume()
+            self._freed_at = self._resumes_at
         began = self.destination.start()
         assert began
 

@@ -47,7 +47,7 @@ def scenario(
         channel["aligned"] = False
     if not holds:
         channel["service"] = {"kind": "exponential", "mean": "2s"}
-    small = {"kind": "batches", "first": "10s", "size": 14}
+    small = [{"kind": "batches", "first": "10s", "size": 14}, {"kind": "batches", "first": "10min", "size": 2}]
     large = {"kind": "batches", "first": "11s", "size": 8}
     return Scenario.build(
         {

@@ -556,6 +556,7 @@ def test_the_providers_and_tools_of_the_contract_are_there() -> None:
         *("office365", "gmail", "gmail-personal", "gmail-relay", "gmail-oauth", "sparkpost", "ses", "sendgrid"),
         *("mailgun", "postmark", "own-postfix", "own-exchange"),
         *("google-mx", "microsoft-mx", "yahoo-mx", "yahoo-jp-mx", "generic-mx"),
+        *("apple-mx", "comcast-mx", "gmx-mx", "orange-mx"),
     }
     assert set(tools()) >= {"sales-connect", "outreach", "hubspot", "apollo", "postfix", "exim", "kumomta"}
 

@@ -59,9 +59,14 @@ def everybody(number: int) -> Scenario:
         limits |= {f"{name}/{id_}": amount for id_, amount in (IN_THE_WAY.get(name, {}) | lowered).items()}
         for kind, recipients, size in (("large", 1, 4_000), ("few", 1, 1_500), ("many", 4, 1_500)):
             at_once = {"kind": "batches", "first": f"{10 + place / 10}s", "size": 14 if kind == "few" else 6}
+            soon = {
+                "kind": "batches",
+                "first": "10min",
+                "size": 1,
+            }  # in new sessions, while windows of an hour are full
             later = {"kind": "batches", "first": "2h", "size": 3}
             one = {"name": f"{kind}-{name}", "senders": 1, "recipients": recipients, "bytes": size}
-            tenants.append({**one, "arrivals": [at_once, later]})
+            tenants.append({**one, "arrivals": [at_once, soon, later]})
         mine = [f"{kind}-{name}" for kind in ("large", "few", "many")]
         takes_time = "transactions" in lowered or not any(limit.holds for limit in provider.limits)
         channels.append(
