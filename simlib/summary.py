@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simlib.channel import Attempts, Lane
+from simlib.reaction import Brake
 from simlib.scenario import Scenario
 from simlib.windows import INSTANT
 
@@ -29,7 +30,7 @@ TIMES = (
     *("held_mean", "held_max", "throttled_delay_mean", "finished_at"),
 )
 METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
-CAUSES = ("retry", "pace", "service", "connections", "warmup")
+CAUSES = ("retry", "pace", "service", "reaction", "connections", "warmup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> 
     messages = attempts.messages
     message, code, limit, late = _columns(attempts, lanes)
     fates = _fates(attempts, message, code, late)
-    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
+    slowed = _slowed(attempts, lanes, scenario.duration)
+    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration, slowed)
     counted = messages.created_at >= scenario.transient
     found = {}
     for position, tenant in enumerate(messages.tenants):
@@ -216,10 +218,46 @@ def _numbers(
     }
 
 
+def _slowed(attempts: Attempts, lanes: Sequence[Lane], duration: float) -> list[tuple[int, float, float]]:
+    """Return while which queue had an IP that was slowed for being throttled: its number, begin and end in seconds.
+
+    The reactions are told again how the attempts ended, so that a load's ledger says it as well as a simulation.
+    """
+    found: list[tuple[int, float, float]] = []
+    for lane in lanes:
+        if lane.reaction is None or lane.reaction.initial is not None:
+            continue
+        queue = attempts.queues.index((lane.channel.name, lane.provider.name, ""))
+        rows = np.flatnonzero((attempts["queue"] == queue) & np.isfinite(attempts["ended"]))
+        rows = rows[np.argsort(attempts["ended"][rows], kind="stable")]
+        columns = [attempts[name][rows].tolist() for name in ("ip", "started", "ended", "kind")]
+        gates: dict[float, Brake] = {}
+        episodes: dict[float, tuple[float, float]] = {}  # by IP: the one that is going on
+        for ip, began, ended, kind in zip(*columns, strict=True):
+            _, code, _, _, stage, limit = attempts.kinds[int(kind)]
+            gate = gates.setdefault(ip, Brake(lane.reaction, lane.connections))
+            before = gate.slowed_until
+            gate.end(began, ended, code, stage, 400 <= code < 500 and limit in lane.throttles)
+            if gate.slowed_until == before:
+                continue
+            if ended >= before and ip in episodes:
+                found.append((queue, *episodes.pop(ip)))
+            episodes[ip] = episodes.get(ip, (ended, 0.0))[0], min(gate.slowed_until, duration)
+        found += [(queue, *episode) for episode in episodes.values()]
+    return found
+
+
 def _causes(
-    attempts: Attempts, message: Any, limit: Any, late: Bools, duration: float
+    attempts: Attempts,
+    message: Any,
+    limit: Any,
+    late: Bools,
+    duration: float,
+    slowed: Sequence[tuple[int, float, float]] = (),
 ) -> tuple[dict[str, Floats], dict[str, Bools]]:
     """Split each message's time by what it waited for, and say which limits throttled it.
+
+    `slowed` is what `_slowed` returns.
 
     Returns
     -------
@@ -264,9 +302,16 @@ def _causes(
         throttled_by[name] = by
         causes[name] = np.bincount(message, mine + np.where(own, held, 0.0), count)
     rest = [over - begin - found for (begin, over), found in zip(spans, covered, strict=True)]
+    kept_back = np.zeros(len(message))  # while it waited for a connection, its IP's reaction was going on
+    if slowed:
+        those = np.array(slowed)
+        begin, over = (those[:, place] + those[:, 0] * (duration + 1.0) for place in (1, 2))
+        union = _union([*intervals, (begin, over)])
+        kept_back = union(waits_until + shift) - union(released + shift) - covered[2]
     service = np.where(np.isnan(started), 0.0, ended - delayed - np.where(np.isnan(started), ended, started))
     warmup = np.where(attempts["retry"] == 0, due - attempts.messages.created_at[message], 0.0)
-    for name, seconds in zip(CAUSES, (rest[0], rest[1], service, rest[2], warmup), strict=True):
+    waits = rest[0], rest[1], service, kept_back, rest[2] - kept_back, warmup
+    for name, seconds in zip(CAUSES, waits, strict=True):
         causes[name] = np.bincount(message, np.maximum(seconds, 0.0), count)
     return causes, throttled_by
 

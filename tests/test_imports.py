@@ -42,7 +42,7 @@ MAY_IMPORT = {
     ),
     "estimate": (),
     "record": ("channel", "receiver"),
-    "summary": ("channel", "scenario", "windows"),
+    "summary": ("channel", "reaction", "scenario", "windows"),
     "fairness": ("channel", "estimate", "scenario", "summary", "windows"),
     "experiment": ("channel", "estimate", "fairness", "record", "scenario", "summary", "windows", "workload"),
     "capacity": ("channel", "estimate", "experiment", "scenario", "summary", "workload"),

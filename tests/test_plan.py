@@ -13,6 +13,7 @@ from loads import mixed
 from loadtests.plan import Entry, Incident, Plan, Route, share
 from simlib import plan
 from simlib.provider import Provider, names
+from simlib.reaction import named
 from simlib.receiver import Receiver
 from simlib.scenario import Scenario
 from simlib.sender import Pace, Retry
@@ -116,6 +117,16 @@ def test_only_on_this_machine_sessions_go_out_from_the_channel_s_addresses(
     (lane,) = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["lanes"]
     first = json.loads((tmp_path / "plan.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert ("".join(lane["ips"]), first["ip"]) == (ip, ip)
+
+
+def test_a_reaction_and_what_it_answers_to_are_in_it(tmp_path: Path) -> None:
+    pool = {"name": "pool", "tenants": ["us"], "to": "google-mx", "reaction": "google"}
+    limits = {"google-mx/quota": "50/h", "google-mx/domain-quota": "20/h"}
+    scenario = Scenario.build({**RICH, "alternatives": {"all": {"channels": [pool]}}, "limits": limits})
+    (lane,) = written(tmp_path, scenario).lanes
+    assert (lane.reaction, lane.throttles) == (named("google"), frozenset(["google-mx/quota"]))
+    with pytest.raises(ValueError, match="reaction: a relay reacts in its own way: leave --through out"):
+        written(tmp_path, scenario, through=True)
 
 
 def test_who_logs_in_is_the_account(tmp_path: Path) -> None:

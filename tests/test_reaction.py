@@ -162,6 +162,16 @@ def test_postfix_learns_how_many_connections_are_free() -> None:
     assert shares["postfix"] < shares["none"] / 2
 
 
+def test_a_place_opens_when_the_ladder_ends() -> None:
+    """It is asked for how long a message could have gone: not since before the reaction."""
+    ip = Brake(named("google"), connections=2)
+    ip.begin(0.0)
+    ip.end(0.0, 1.0, *THROTTLED)
+    ip.begin(601.0)
+    ip.end(601.0, 603.0, *ACCEPTED)
+    assert ip.opens_at() == 603.0
+
+
 def test_a_dead_destination_is_left_alone_for_five_minutes() -> None:
     """The window falls from 5 to 3 and 2, so the third failure fills a cohort: 1/5 + 1/3 + 1/2."""
     ip = Window(named("postfix"), connections=20)
@@ -171,7 +181,7 @@ def test_a_dead_destination_is_left_alone_for_five_minutes() -> None:
         ip.end(float(at), 10.0 + at, 421, "CONNECT", throttled=False)
     assert (ip.destination.dead, ip.opens_at()) == (True, 312.0)
     ip.begin(312.0)
-    assert not ip.destination.dead
+    assert (ip.destination.dead, ip.opens_at()) == (False, 312.0)
 
 
 # On whom
@@ -210,6 +220,28 @@ def test_only_the_throttled_ip_of_a_pool_waits() -> None:
         ips.free(position)
     assert [ips.opens_at(position) <= 1.0 for position in range(3)] == [True, False, True]
     assert [ips.take(1.0), ips.take(1.0), ips.opens_at()] == [0, 2, 601.0]
+
+
+def test_who_waits_for_a_reaction_waits_for_nothing_else() -> None:
+    """Of six one is refused; ten come in the silence: five go after it, one is refused, four go after the next."""
+    batches = [{"kind": "batches", "first": at, "size": size} for at, size in (("0s", 6), ("100s", 10))]
+    tenants = [{"name": "us", "senders": 1, "arrivals": batches}]
+    asked = scenario("5/min", reaction="google", retry=["12h"], extra={"tenants": tenants})
+    found = summarize(run(asked, "it"), asked, asked.lanes("it"))["us"]
+    assert found.numbers["accepted"] == 5 + 5 + 4
+    assert found.bound_by["reaction"] == 5 * 500 + 4 * 1100
+    assert sum(seconds for name, seconds in found.bound_by.items() if name != "reaction") == 0
+    without = asked.replace(alternatives={"it": {"channels": {"c": {"reaction": "none"}}}})
+    assert summarize(run(without, "it"), without, without.lanes("it"))["us"].bound_by["reaction"] == 0
+
+
+def test_the_causes_add_up_to_the_delay() -> None:
+    asked = scenario("20/min", reaction="kumomta", service="7s")
+    found = summarize(run(asked, "it"), asked, asked.lanes("it"))["us"]
+    total = found.numbers["delay_mean"] * found.numbers["accepted"]
+    assert sum(found.bound_by.values()) == pytest.approx(total)
+    assert 0 < found.bound_by["reaction"] < total
+    assert found.bound_by["connections"] > 0  # before it began
 
 
 # How many attempts
