@@ -5,7 +5,7 @@ import base64
 import datetime as dt
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
@@ -297,20 +297,29 @@ class App:
     async def _card(self) -> None:
         """Make the card beside the kernel's own work, and offer it to be saved."""
         asked = self.asked
-        told = [0, 1]
-
-        def progress(done: int, of: int) -> None:
-            told[:] = done, of
-
-        making = asyncio.ensure_future(asyncio.to_thread(self.html, asked, progress))
+        told = [0.0]
+        making = asyncio.ensure_future(asyncio.to_thread(self.html, asked, lambda share: told.__setitem__(0, share)))
         while not making.done():
-            self.saved.value = escape(self._say("app_card_working", done=told[0], of=told[1]))
+            self.saved.value = escape(self._say("app_card_working", percent=f"{100 * told[0]:.0f}"))
             await asyncio.wait([making], timeout=0.5)
         source = f"data:text/html;base64,{base64.b64encode((await making).encode('utf-8')).decode('ascii')}"
         self.saved.value = f'<a download="card.html" href="{source}">{escape(self._say("app_card_ready"))}</a>'
 
-    def html(self, asked: Asked, progress: Any = None) -> str:
-        """Return the card for what is asked, with the setting that is always safe (see `simlib.card.page`)."""
+    def html(self, asked: Asked, progress: Callable[[float], None] = lambda share: None) -> str:
+        """Return the card for what is asked, with the setting that is always safe (see `simlib.card.page`).
+
+        Parameters
+        ----------
+        asked : Asked
+            The question; pace and retry are left aside.
+        progress : callable, optional
+            Told now and then what share of the work is done, from 0 to 1.
+
+        Returns
+        -------
+        str
+            An HTML document that loads nothing.
+        """
         numbers: dict[str, Any] = {
             "senders": asked.senders,
             "per_sender": asked.per_sender,
@@ -320,7 +329,11 @@ class App:
             "have": None if self.have is None else dict(self.have),
             "tool": self.tool,
         }
-        return page(advise(from_team(**numbers), seed=self.seed, question=numbers), self.words.language, progress)
+        # the answer and the grid of other numbers take about equally long
+        advice = advise(
+            from_team(**numbers), seed=self.seed, question=numbers, progress=lambda done, of: progress(done / of / 2)
+        )
+        return page(advice, self.words.language, lambda done, of: progress(0.5 + done / of / 2))
 
     # Words
 

@@ -536,15 +536,16 @@ def _size(options: argparse.Namespace) -> int:
     prices = Prices.load(options.prices) if options.prices else None
     with _progress("channels", options.json) as tell:
         advice = advise(candidates, options.confidence, options.seed, options.as_of, prices, question, tell)
-    if options.card:
-        from simlib.card import page
-
-        options.card.write_text(page(advice, options.lang), encoding="utf-8")
     if options.json:
         print(json.dumps(advice.json(), allow_nan=False))
     else:
-        print("\n".join(Sentences(advice, Words(options.lang)).lines()))
-        if options.card:
+        print("\n".join(Sentences(advice, Words(options.lang)).lines()), flush=True)  # the card takes as long again
+    if options.card:
+        from simlib.card import page
+
+        with _progress("places of the card's grid", options.json) as tell:
+            options.card.write_text(page(advice, options.lang, tell), encoding="utf-8")
+        if not options.json:
             print(f"\nwritten: {options.card}")
     return 0 if advice.recommended else 1
 

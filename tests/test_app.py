@@ -137,6 +137,16 @@ def test_the_card_can_be_saved(language: str) -> None:
     assert f'<html lang="{language}"' in card
 
 
+def test_the_card_says_how_far_it_is() -> None:
+    asked = Asked(senders=1, per_sender=2, group_email=0)
+    app = App("en", 1, have={"own-postfix": None, "sparkpost": None}, asked=asked)
+    told: list[float] = []
+    app.html(asked, told.append)
+    assert told[:2] == [0.25, 0.5]
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+
+
 def test_an_unknown_language_and_no_days_are_refused() -> None:
     with pytest.raises(ValueError, match="lang must be one of en, ja, got 'fr'"):
         App("fr")
