@@ -7,7 +7,7 @@ and the `Receiver` for the reply. Neither decision is made here.
 import math
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from struct import Struct
@@ -28,7 +28,7 @@ from simlib.warmup import Warmup
 from simlib.windows import INSTANT
 from simlib.workload import Messages
 
-__all__ = ["Attempts", "Channel", "Incident", "Route", "Service", "routes", "simulate"]
+__all__ = ["Attempts", "Channel", "Incident", "Route", "Service", "by_day", "routes", "simulate", "splits"]
 
 RNG = Callable[..., np.random.Generator]
 Floats = np.typing.NDArray[np.float64]
@@ -278,16 +278,32 @@ class _Line:
         return max(self.queue.ready_at(), self.ips.opens_at())
 
 
-class _Simulation:
-    """The state of one run; the processes are its methods."""
+PART = 32
+"""A message's number in a run is that of its part, so many bits to the left, plus its position in the part."""
+POSITION = (1 << PART) - 1
 
-    def __init__(self, messages: Messages, duration: float) -> None:
-        self.env = simpy.Environment()
+
+class _Part:
+    """The messages of a part of the run, as the connections need them, and which of them aren't decided yet."""
+
+    __slots__ = ("bytes", "created_at", "mail_from", "messages", "open", "recipients")
+
+    def __init__(self, messages: Messages) -> None:
         self.messages = messages
+        self.open = np.ones(len(messages), dtype=bool)
         self.created_at = array("d", messages.created_at.tobytes())
         self.recipients = array("q", messages.recipients.tobytes())
         self.bytes = array("q", messages.bytes.tobytes())
         self.mail_from = [messages.addresses[sender] for sender in messages.sender.tolist()]
+
+
+class _Simulation:
+    """The state of one run; the processes are its methods."""
+
+    def __init__(self, duration: float) -> None:
+        self.env = simpy.Environment()
+        self.parts: dict[int, _Part] = {}  # those with messages that aren't decided
+        self.known_until = math.inf  # when more messages come
         self.duration = duration
         self.rows = array("d")
         self.kinds: dict[tuple[str, int, str, str, str, str], int] = {}
@@ -314,7 +330,7 @@ class _Simulation:
         env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
         ips, addresses, reacts = line.ips, line.addresses, bool(line.ips.gates)
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
-        created_at, kinds = self.created_at, self.kinds
+        parts, kinds = self.parts, self.kinds
         add_row, as_bytes = self.rows.frombytes, ROW.pack
         session: Session | None = None
         said: Reply | None = None  # the last reply, and the number of its kind
@@ -329,7 +345,7 @@ class _Simulation:
                 if session is not None:
                     self.close(line, session, position, now)
                     session = None
-                at = line.ready_at()
+                at = min(line.ready_at(), self.known_until)
                 if at < line.watched_until and at <= self.duration:
                     line.watched_until = at  # one idle connection waits for the next message, the others for a call
                     yield env.timeout(at - now)
@@ -341,6 +357,7 @@ class _Simulation:
                 now = env.now
                 continue
             message, retry, due_at, released_at = due
+            part, place = parts[message >> PART], message & POSITION
             started = now
             refusal: Reply | None = None
             if session is None:
@@ -361,7 +378,7 @@ class _Simulation:
             if refusal is not None:
                 reply = refusal
             else:
-                reply = receiver.offer(session, self.mail_from[message], self.recipients[message], now)
+                reply = receiver.offer(session, part.mail_from[place], part.recipients[place], now)
                 if reply.code < 400:
                     service = line.next_service()
                     if service > 0:
@@ -369,7 +386,7 @@ class _Simulation:
                         self.hand_over(line, now)
                         yield env.timeout(service)
                         now = env.now
-                    reply = receiver.end_of_data(session, self.bytes[message], now)
+                    reply = receiver.end_of_data(session, part.bytes[place], now)
             carried += 1
             delay = reply.delay
             if delay > timeout:
@@ -380,7 +397,7 @@ class _Simulation:
                 kind = kinds.setdefault((provider, *reply[:5]), len(kinds))
                 said = reply
             code, ended = reply.code, now + delay
-            final = 200 <= code < 300 or queue.settle(due, code, reply.limit, created_at[message], ended)
+            final = 200 <= code < 300 or queue.settle(due, code, reply.limit, part.created_at[place], ended)
             add_row(
                 as_bytes(
                     message, line.number, session.number, session.transaction, addresses[position], retry,
@@ -476,7 +493,17 @@ class _Simulation:
 
     # The record
 
-    def attempts(self, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
+    def decided(self, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
+        """Take out of the record what is decided, all attempts of those messages."""
+        rows = np.frombuffer(self.rows).reshape(-1, len(COLUMNS)).copy()
+        del self.rows[:]  # in place: the connections hold on to it
+        numbers = rows[:, COLUMNS.index("message")].astype(np.int64)
+        chosen = np.unique(numbers[rows[:, COLUMNS.index("final")] > 0])
+        mine = np.isin(numbers, chosen)
+        self.rows.frombytes(rows[~mine].tobytes())
+        return self.record(rows[mine], chosen, queues)
+
+    def rest(self, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
         """Return the record as of the end of the run: what was under way has no outcome, what never began no start."""
         nothing = [
             self.kinds.setdefault((line.lane.provider.name, 0, "", "", "", ""), len(self.kinds)) for line in self.lines
@@ -485,11 +512,10 @@ class _Simulation:
             for (message, retry, due_at, released_at), session, position, started in line.under_way.values():
                 begun = (message, line.number, session.number, session.transaction, line.addresses[position], retry)
                 self.rows.extend((*begun, due_at, released_at, started, math.nan, 0.0, kind, False))
-        offered = np.zeros(len(self.messages), dtype=bool)
-        offered[np.frombuffer(self.rows)[:: len(COLUMNS)].astype(int)] = True
+        offered = np.unique(np.frombuffer(self.rows)[:: len(COLUMNS)].astype(np.int64))
         for line, kind in zip(self.lines, nothing, strict=True):
-            for message in line.messages[~offered[line.messages]].tolist():
-                at = self.created_at[message]
+            for message in line.messages[~np.isin(line.messages, offered)].tolist():
+                at = self.parts[message >> PART].created_at[message & POSITION]
                 self.rows.extend((message, line.number, 0, 0, -1, 0, at, *[math.nan] * 3, 0.0, kind, False))
         rows = np.frombuffer(self.rows).reshape(-1, len(COLUMNS))
         column = {name: position for position, name in enumerate(COLUMNS)}
@@ -503,7 +529,25 @@ class _Simulation:
             rows[row, column["kind"]] = self.kinds.setdefault((provider, 0, "", "", stage, limit), len(self.kinds))
         rows[late, column["ended"]] = math.nan
         rows[late, column["final"]] = False
-        return Attempts(self.messages, rows, tuple(self.kinds), queues, tuple(self.ips))
+        left = [np.flatnonzero(part.open) + (number << PART) for number, part in self.parts.items()]
+        return self.record(rows, np.concatenate(left), queues)
+
+    def record(self, rows: Floats, chosen: Ints, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
+        """Return the rows of the messages with these numbers, in ascending order, as a record of its own."""
+        if len(chosen) and chosen[-1] >= len(chosen):
+            numbers = rows[:, COLUMNS.index("message")].astype(np.int64)
+            rows[:, COLUMNS.index("message")] = np.searchsorted(chosen, numbers)
+        found = []
+        for number, part in list(self.parts.items()):
+            here = chosen[chosen >> PART == number] & POSITION
+            whole = len(here) == len(part.open)
+            found.append(part.messages if whole else part.messages.at(here))
+            part.open[here] = False
+            if not part.open.any() and number < max(self.parts):
+                del self.parts[number]
+        for line in self.lines:
+            line.messages = line.messages[~np.isin(line.messages, chosen)]
+        return Attempts(Messages.joined(found), rows, tuple(self.kinds), queues, tuple(self.ips))
 
 
 def simulate(
@@ -536,34 +580,87 @@ def simulate(
     Attempts
         The record.
     """
-    run = _Simulation(messages, duration)
-    run.ips, found = routes(lanes, messages)
+    (whole,) = by_day(lanes, [(duration, messages)], receivers, duration, rng, incidents)
+    return whole
+
+
+def splits(lanes: Sequence[Lane]) -> bool:
+    """Whether an alternative can be simulated a day at a time.
+
+    Not where accounts queue apart, where a schedule is kept to from day to day, or where a reply is held: how long a
+    message waited for another's would then depend on more than what became of it.
+    """
+    return all(
+        not lane.by_account and lane.warmup is None and not any(limit.holds for limit in lane.provider.limits)
+        for lane in lanes
+    )
+
+
+def by_day(
+    lanes: Sequence[Lane],
+    days: Iterable[tuple[float, Messages]],
+    receivers: Mapping[str, Receiver],
+    duration: float,
+    rng: RNG,
+    incidents: Sequence[tuple[Incident, tuple[str, ...]]] = (),
+) -> Iterator[Attempts]:
+    """Run one alternative once, and let go of what is decided at the end of each day: `simulate` in bounded memory.
+
+    Parameters
+    ----------
+    lanes, receivers, duration, rng, incidents
+        As for `simulate`; several days only where the lanes can be split (`splits`).
+    days : iterable of (float, Messages)
+        What is offered, and until when, in seconds; the last of them until `duration`.
+
+    Yields
+    ------
+    Attempts
+        A record of all the attempts of those messages that were decided; the last one has also what wasn't.
+    """
+    run = _Simulation(duration)
     shared: dict[int, tuple[Callable[[], float], Ips]] = {}  # by lane
-    for number, route in enumerate(found):
-        lane = route.lane
-        if id(lane) not in shared:
-            # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
-            stream = rng("service", lane.channel.tenants[0], lane.provider.name)
-            most = math.inf if lane.by_account else lane.connections
-            turns = Ips(len(route.ips), most, lane.reaction, lane.throttles)
-            shared[id(lane)] = _drawing(lane.channel.service, stream), turns
-        next_service, turns = shared[id(lane)]
-        queue = Queue(
-            array("d", (messages.created_at[route.messages] if route.due_at is None else route.due_at).tobytes()),
-            array("q", route.messages.tobytes()),
-            messages.sender[route.messages].tolist() if lane.pace else None,
-            lane.pace,
-            lane.retry,
-            lane.heeds,
-            lane.messages_per_session,
-        )
-        receiver = receivers[lane.provider.name]
-        line = _Line(number, lane, route.account, route.messages, queue, receiver, next_service, turns, route.ips)
-        run.add(line, route.connections)
-    for incident, providers in incidents:
-        run.env.process(run.incident(incident, [receivers[name] for name in providers]))
-    run.env.run(until=duration)
-    return run.attempts(tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found))
+    queues: tuple[tuple[str, str, str], ...] = ()
+    for day, (until, messages) in enumerate(days):
+        run.parts[day] = _Part(messages)
+        run.known_until = until if until < duration else math.inf
+        run.ips, found = routes(lanes, messages)
+        for number, route in enumerate(found):
+            lane, numbers = route.lane, route.messages + (day << PART)
+            due_at = array(
+                "d", (messages.created_at[route.messages] if route.due_at is None else route.due_at).tobytes()
+            )
+            senders = messages.sender[route.messages].tolist() if lane.pace else None
+            if day:
+                line = run.lines[number]
+                line.messages = np.concatenate([line.messages, numbers])
+                line.queue.extend(due_at, array("q", numbers.tobytes()), senders)
+                continue
+            if id(lane) not in shared:
+                # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
+                stream = rng("service", lane.channel.tenants[0], lane.provider.name)
+                most = math.inf if lane.by_account else lane.connections
+                turns = Ips(len(route.ips), most, lane.reaction, lane.throttles)
+                shared[id(lane)] = _drawing(lane.channel.service, stream), turns
+            next_service, turns = shared[id(lane)]
+            queue = Queue(
+                due_at,
+                array("q", numbers.tobytes()),
+                senders,
+                lane.pace,
+                lane.retry,
+                lane.heeds,
+                lane.messages_per_session,
+            )
+            receiver = receivers[lane.provider.name]
+            line = _Line(number, lane, route.account, numbers, queue, receiver, next_service, turns, route.ips)
+            run.add(line, route.connections)
+        if not day:
+            queues = tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found)
+            for incident, providers in incidents:
+                run.env.process(run.incident(incident, [receivers[name] for name in providers]))
+        run.env.run(until=until)
+        yield run.decided(queues) if until < duration else run.rest(queues)
 
 
 @dataclass(frozen=True, slots=True)

@@ -604,10 +604,11 @@ def _progress(unit: str, quiet: bool) -> Iterator[Callable[..., None]]:
 
     bar = tqdm(unit=f" {unit}", file=sys.stderr, disable=quiet or not sys.stderr.isatty(), leave=False)
 
-    def tell(done: int, of: int, what: str = "") -> None:
+    def tell(done: float, of: int, what: str = "") -> None:
         bar.total = of
         bar.set_description(what, refresh=False)
-        bar.update(done - bar.n)
+        bar.n = round(done, 2)
+        bar.update(0)
 
     with bar:
         yield tell

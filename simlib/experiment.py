@@ -2,13 +2,14 @@
 
 import contextlib
 import datetime as dt
+import functools
 import math
 import os
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simlib import summary
-from simlib.channel import Attempts, simulate
+from simlib.channel import Attempts, by_day, splits
 from simlib.estimate import Estimate, paired, wilson
 from simlib.fairness import Fairness, gather, shares
 from simlib.record import frame
 from simlib.scenario import Scenario
-from simlib.summary import METRICS, Summary, summarize
+from simlib.summary import METRICS, Summary, Tally
 from simlib.windows import INSTANT
-from simlib.workload import Messages, stream
+from simlib.workload import DAY, Messages, stream
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Result", "compare", "run"]
+__all__ = ["Result", "compare", "days", "run"]
 
 Floats = np.typing.NDArray[np.float64]
 
@@ -72,24 +73,55 @@ def run(
         known = ", ".join(scenario.alternatives)
         raise ValueError(f"unknown alternative {alternative!r} (there are: {known})")
 
+    whole = scenario.messages(seed, replication) if messages is None else messages
+    (attempts,) = _run(scenario, alternative, seed, replication, as_of, [(scenario.duration, whole)])
+    return attempts
+
+
+def days(
+    scenario: Scenario, alternative: str, seed: int = 1, replication: int = 0, as_of: dt.date | None = None
+) -> Iterator[Attempts]:
+    """Simulate one alternative once, a day at a time: what `run` does, in memory for a day's mail.
+
+    Where mail waits for a credential, a warm-up or a held reply, a day can't be told from the next, and the run is
+    yielded in one piece (`channel.splits`).
+
+    Parameters
+    ----------
+    scenario, alternative, seed, replication, as_of
+        As for `run`.
+
+    Yields
+    ------
+    Attempts
+        All attempts of the messages that were decided that day; the last one has also what wasn't decided.
+    """
+    if splits(scenario.lanes(alternative, as_of)):
+        yield from _run(scenario, alternative, seed, replication, as_of, scenario.days(seed, replication))
+    else:
+        yield run(scenario, alternative, seed, replication, as_of)
+
+
+def _run(
+    scenario: Scenario,
+    alternative: str,
+    seed: int,
+    replication: int,
+    as_of: dt.date | None,
+    parts: Iterable[tuple[float, Messages]],
+) -> Iterator[Attempts]:
     def rng(*name: str) -> np.random.Generator:
         return stream(seed, replication, *name)
 
     lanes = scenario.lanes(alternative, as_of)
-    return simulate(
-        lanes,
-        scenario.messages(seed, replication) if messages is None else messages,
-        scenario.receivers(lanes, seed, replication),
-        scenario.duration,
-        rng,
-        scenario.incidents(lanes, rng),
-    )
+    receivers = scenario.receivers(lanes, seed, replication)
+    return by_day(lanes, parts, receivers, scenario.duration, rng, scenario.incidents(lanes, rng))
 
 
 Runs = Mapping[str, Sequence[Mapping[str, Summary]]]  # alternative -> replication -> tenant
 Reading = tuple[str, str]  # limit id, name of the reading
 Variant = tuple[Reading | None, str, Scenario]  # what is simulated: an alternative, as asked or under a reading
-Progress = Callable[[int, int], None]  # told how many replications are done, of how many
+Progress = Callable[[float, int], None]  # told how many replications are done, of how many
 
 
 @dataclass(frozen=True)
@@ -298,27 +330,32 @@ class Result:
         return pd.concat(self.frames(), ignore_index=True)
 
     def frames(self) -> "Iterator[pd.DataFrame]":
-        """Yield the record of each run, one alternative and replication after the other."""
+        """Yield the record of each run, one alternative and replication after the other, long runs a day at a time."""
         for alternative in self.runs:
             for replication in range(self.replications):
-                attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
-                found = frame(attempts, self.scenario.zero)
-                found.insert(0, "alternative", alternative)
-                found.insert(1, "replication", replication)
-                yield found
+                for attempts in days(self.scenario, alternative, self.seed, replication, self.as_of):
+                    found = frame(attempts, self.scenario.zero)
+                    found.insert(0, "alternative", alternative)
+                    found.insert(1, "replication", replication)
+                    yield found
 
     def timeline(self, alternative: str, tenant: str | None = None, replication: int = 0) -> "pd.DataFrame":
         """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`."""
-        attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
-        return summary.timeline(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of), tenant)
+        lanes = self.scenario.lanes(alternative, self.as_of)
+        found = [
+            summary.timeline(attempts, self.scenario, lanes, tenant)
+            for attempts in days(self.scenario, alternative, self.seed, replication, self.as_of)
+        ]
+        return functools.reduce(lambda one, other: one.add(other, fill_value=0).astype(one.dtypes), found)
 
     def delays(self, alternative: str, tenant: str, replication: int = 0) -> Floats:
         """Return a run's delays from creation to acceptance, in seconds, of a tenant's offered messages; inf if never.
 
         Shape ``(messages,)``, ascending; messages created before `transient` are left out.
         """
-        attempts = run(self.scenario, alternative, self.seed, replication, self.as_of)
-        return summary.delays(attempts, self.scenario, self.scenario.lanes(alternative, self.as_of), tenant)
+        lanes = self.scenario.lanes(alternative, self.as_of)
+        parts = days(self.scenario, alternative, self.seed, replication, self.as_of)
+        return np.sort(np.concatenate([summary.delays(part, self.scenario, lanes, tenant) for part in parts]))
 
     def fairness(self, alternative: str, tenant: str) -> Fairness:
         """Return how a tenant's senders fared beside each other, and who starved whom; simulated again."""
@@ -445,7 +482,7 @@ def _simulate_all(
         return {}
     tell = progress or (lambda done, of: None)
     began = time.perf_counter()
-    found = [_replicate(variants, seed, 0, as_of)]
+    found = [_replicate(variants, seed, 0, as_of, lambda done: tell(done, replications))]
     tell(1, replications)
     rest = (time.perf_counter() - began) * (replications - 1)
     workers = min(jobs or (os.cpu_count() or 1), max(1, replications - 1))
@@ -484,12 +521,24 @@ def _deaf_children() -> Iterator[None]:
 
 
 def _replicate(
-    variants: Sequence[Variant], seed: int, replication: int, as_of: dt.date | None
+    variants: Sequence[Variant],
+    seed: int,
+    replication: int,
+    as_of: dt.date | None,
+    tell: Callable[[float], None] = lambda done: None,
 ) -> dict[tuple[Reading | None, str], dict[str, Summary]]:
-    """Run every variant once, on the same messages."""
-    messages = variants[0][2].messages(seed, replication)
+    """Run every variant once, on the same messages; tell what share is done, where that takes several days."""
+    longest = max(scenario.duration for *_, scenario in variants)
+    messages = variants[0][2].messages(seed, replication) if longest <= DAY else None
     found = {}
-    for key, alternative, scenario in variants:
-        attempts = run(scenario, alternative, seed, replication, as_of, messages)
-        found[key, alternative] = summarize(attempts, scenario, scenario.lanes(alternative, as_of))
+    for place, (key, alternative, scenario) in enumerate(variants):
+        lanes = scenario.lanes(alternative, as_of)
+        tally = Tally(scenario, lanes)
+        if messages is not None:
+            tally.add(run(scenario, alternative, seed, replication, as_of, messages))
+        else:
+            for day, attempts in enumerate(days(scenario, alternative, seed, replication, as_of), 1):
+                tally.add(attempts)
+                tell((place + min(1.0, day * DAY / scenario.duration)) / len(variants))
+        found[key, alternative] = tally.summaries()
     return found

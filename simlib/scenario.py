@@ -3,12 +3,12 @@
 import copy
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from simlib.channel import Channel, Incident, Lane
 from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
@@ -21,7 +21,7 @@ from simlib.reputation import Reputation, Rules, left_out, parameters
 from simlib.sender import NO_RETRY, Retry
 from simlib.tool import Habit, Tool, tools
 from simlib.warmup import Warmup, named, warmups
-from simlib.workload import DAY, Batches, Day, Messages, RateOf, Tenant, Trace, offered
+from simlib.workload import DAY, Batches, Day, Messages, RateOf, Tenant, Trace, by_day, offered
 
 __all__ = ["Alternative", "Event", "Scenario"]
 
@@ -37,6 +37,14 @@ class Alternative(Frozen):
     """One way to partition the tenants over channels."""
 
     channels: tuple[Channel, ...] = Field(min_length=1)
+
+    def carrying(self, groups: Mapping[str, Sequence[str]]) -> "Alternative":
+        """Return it with each name of a group replaced by those of its tenants."""
+        channels = []
+        for channel in self.channels:
+            each = tuple(name for one in channel.tenants for name in groups.get(one, (one,)))
+            channels.append(channel if each == channel.tenants else channel.model_copy(update={"tenants": each}))
+        return self.model_copy(update={"channels": tuple(channels)})
 
 
 class Event(Frozen):
@@ -113,6 +121,19 @@ class Scenario(Frozen):
     limits: dict[str, Any] = Field(default_factory=dict)
     providers: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    @field_validator("tenants")
+    @classmethod
+    def _one_by_one(cls, tables: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
+        return tuple(one for table in tables for one in table.members())
+
+    @field_validator("alternatives")
+    @classmethod
+    def _each_by_name(cls, found: dict[str, Alternative], info: ValidationInfo) -> dict[str, Alternative]:
+        groups: dict[str, list[str]] = {}
+        for tenant in info.data.get("tenants", ()):
+            groups.setdefault(tenant.group, []).append(tenant.name)
+        return {name: one.carrying(groups) for name, one in found.items()}
+
     _data: dict[str, Any] = PrivateAttr(default_factory=dict)
     _where: str = PrivateAttr(default="scenario")
     _folder: Path = PrivateAttr(default=Path())
@@ -175,18 +196,19 @@ class Scenario(Frozen):
         until = "" if self.deadline is None else f", deadline {self.deadline:%H:%M}"
         tenants: list[dict[str, object]] = [
             {
-                "tenant": tenant.name + (" (neighbour)" if tenant.neighbour else ""),
-                "senders": len(tenant.names(self.day)),
+                "tenant": tenant.group + (" (neighbour)" if tenant.neighbour else ""),
+                "senders": len(tenant.names(self.day)) * (tenant.count or 1),
                 "arrivals": "; ".join(arrival.label or arrival.kind for arrival in tenant.arrivals),
-                "messages expected": f"{sum(self._expected(tenant)):,.0f}",
+                "messages expected": f"{sum(self._expected(tenant)) * (tenant.count or 1):,.0f}",
             }
-            for tenant in self.tenants
+            for tenant in self._tables_of_tenants()
         ]
+        group_of = {tenant.name: tenant.group for tenant in self.tenants}
         channels: list[dict[str, object]] = [
             {
                 "alternative": name,
                 "channel": lane.channel.name,
-                "tenants": ", ".join(lane.channel.tenants),
+                "tenants": ", ".join(dict.fromkeys(group_of[name] for name in lane.channel.tenants)),
                 "to": lane.provider.name,
                 "IPs": lane.channel.ips,
                 "connections": lane.connections,
@@ -241,6 +263,10 @@ class Scenario(Frozen):
         """Draw what all tenants offer in one replication; the same in every alternative."""
         return offered(self.tenants, self.day, seed, replication)
 
+    def days(self, seed: int, replication: int) -> Iterator[tuple[float, Messages]]:
+        """Draw the same a day at a time: until when, in seconds, and what is offered until then."""
+        return by_day(self.tenants, self.day, seed, replication)
+
     def provider(self, name: str, as_of: dt.date | None = None) -> Provider:
         """Return a provider as it is on that date, under this scenario's readings and amounts."""
         return self._provider_under(self.readings, name, as_of)
@@ -273,7 +299,8 @@ class Scenario(Frozen):
         """Return how a provider forms its opinion of an IP, and with which luck; None if it has none."""
         if provider.role != "delivery" or self.rules is None:
             return None
-        return Reputation(self.rules, {one.domain: one.complaint_rate for one in self.tenants}, seed, replication)
+        rates = {one.domain: one.complaints(seed, replication) for one in self.tenants}
+        return Reputation(self.rules, rates, seed, replication)
 
     def receivers(self, lanes: Sequence[Lane], seed: int = 1, replication: int = 0) -> dict[str, Receiver]:
         """Return one receiver for each provider of an alternative, with the accounts of those who send there.
@@ -342,7 +369,24 @@ class Scenario(Frozen):
                     for number in parameters():
                         if number.id in own or number.rests_on_assumption:
                             found[f"reputation/{number.id}"] = "assumed" if number.id in own else number.grade
+        channels = [channel for name in alternatives for channel in self.alternatives[name].channels]
+        carried = {one for channel in channels for one in channel.tenants}
+        groups = {tenant.group for tenant in self.tenants if tenant.name in carried}
+        found |= {f"{group}: {key}": "assumed" for group, key in self._drawn() if group in groups}
         return [{"id": id_, "grade": grade} for id_, grade in found.items()]
+
+    def _drawn(self) -> list[tuple[str, str]]:
+        """Return the groups of tenants that are drawn, and what of them is."""
+        return [
+            (tenant.group, key)
+            for tenant in self._tables_of_tenants()
+            for key in ("volumes", "complaint_rates")
+            if getattr(tenant, key) is not None
+        ]
+
+    def _tables_of_tenants(self) -> list[Tenant]:
+        """Return one tenant for each table of the file: of a group, its first."""
+        return list({tenant.group: tenant for tenant in reversed(self.tenants)}.values())[::-1]
 
     def readings_of(self, alternative: str, as_of: dt.date | None = None) -> list[tuple[str, str]]:
         """Return the other readings of the limits that an alternative meets: ``(limit id, reading)``.
@@ -364,10 +408,10 @@ class Scenario(Frozen):
 
     def random_parts(self) -> list[str]:
         """List what differs between replications (DESIGN §9)."""
-        parts = []
-        for tenant in self.tenants:
+        parts = [f"{group}: {key}" for group, key in self._drawn()]
+        for tenant in self._tables_of_tenants():
             for number, arrival in enumerate(tenant.arrivals, 1):
-                name = f"{tenant.name}: {arrival.label or f'arrivals {number}'}"
+                name = f"{tenant.group}: {arrival.label or f'arrivals {number}'}"
                 if isinstance(arrival, Trace):
                     if arrival.resample == "senders":
                         parts.append(f"{name}: whose rows of the trace each sender sends")
@@ -378,7 +422,7 @@ class Scenario(Frozen):
         channels = [channel for alternative in self.alternatives.values() for channel in alternative.channels]
         parts += [f"{channel.name}: service times" for channel in channels if channel.service.kind != "constant"]
         parts += [f"{channel.name}: which provider a message goes to" for channel in channels if len(channel.to) > 1]
-        if self.rules is not None and any(tenant.complaint_rate for tenant in self.tenants):
+        if self.rules is not None and any(tenant.complaint_rate or tenant.complaint_rates for tenant in self.tenants):
             parts.append("reputation: which mail is complained about")
         parts += [f"{event.kind}: when" for event in self.events if event.rate is not None]
         return list(dict.fromkeys(parts))

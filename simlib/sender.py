@@ -200,6 +200,19 @@ class Queue:
         self._joins_at = due_at[0] if len(due_at) else math.inf  # when anything is due to join next
         self._paused_until = -math.inf
 
+    def extend(
+        self, due_at: Sequence[float], messages: Sequence[int], senders: Sequence[Hashable] | None = None
+    ) -> None:
+        """Add messages that are due later than those it has; the parameters are those of a new queue."""
+        place = self._arrived
+        self._due_at = [*self._due_at[place:], *due_at]
+        self._messages = [*self._messages[place:], *messages]
+        self._arrived = 0
+        if senders is not None:
+            self._senders.update(zip(messages, senders, strict=True))
+        if self._due_at:
+            self._joins_at = min(self._joins_at, self._due_at[0])
+
     def next(self, now: float) -> Due | None:
         """Return the message that may start now, None if there is none; the caller starts it at once."""
         if now < self._paused_until:

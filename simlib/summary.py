@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from simlib.windows import INSTANT
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS", "Summary", "delays", "outcomes", "summarize", "timeline"]
+__all__ = ["METRICS", "Summary", "Tally", "delays", "outcomes", "summarize", "timeline"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
@@ -101,38 +101,89 @@ def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> 
     dict of str to Summary
         By tenant.
     """
-    messages = attempts.messages
-    message, code, limit, late = _columns(attempts, lanes)
-    fates = _fates(attempts, message, code, late)
-    slowed = _slowed(attempts, lanes, scenario.duration)
-    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration, slowed)
-    counted = messages.created_at >= scenario.transient
-    found = {}
-    for position, tenant in enumerate(messages.tenants):
-        mine = counted & (messages.tenant == position)
-        ends_at_mx = _ends_at_mx(tenant, lanes)
-        if ends_at_mx is None:
-            continue  # a neighbour that this alternative leaves out
-        numbers = _numbers(attempts, fates, mine, mine[message], code, scenario)
-        numbers["delivered"] = numbers["accepted"] if ends_at_mx else math.nan
-        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(mine)])
-        numbers["throttled"] = float((throttled & mine).sum())
+    tally = Tally(scenario, lanes)
+    tally.add(attempts)
+    return tally.summaries()
+
+
+class Tally:
+    """Counts and measures a run from parts of its record, so that it needn't be in memory as a whole.
+
+    What it keeps is a number a message: its delay. What a message waited for is told from its own part: where it waited
+    behind another part's held reply, or on an IP that another part's mail got slowed, that counts as `connections`.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        For the deadline, the duration and the transient.
+    lanes : sequence of Lane
+        The alternative's channels.
+    """
+
+    def __init__(self, scenario: Scenario, lanes: Sequence[Lane]) -> None:
+        self._scenario = scenario
+        self._lanes = lanes
+        self._found: dict[str, _Sums] = {}
+
+    def add(self, attempts: Attempts) -> None:
+        """Take a part into account: some messages, and all their attempts."""
+        messages, lanes = attempts.messages, self._lanes
+        message, code, limit, late = _columns(attempts, lanes)
+        fates = _fates(attempts, message, code, late)
+        slowed = _slowed(attempts, lanes, self._scenario.duration)
+        causes, throttled_by = _causes(attempts, message, limit, late, self._scenario.duration, slowed)
+        counted = messages.created_at >= self._scenario.transient
+        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(counted)])
         kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
-        late_anyway = mine & fates.accepted & throttled
-        numbers["throttled_accepted"] = float(late_anyway.sum())
-        delay = fates.accepted_at[late_anyway] - messages.created_at[late_anyway]
-        numbers["throttled_delay_mean"] = float(delay.mean()) if len(delay) else 0.0
-        held = mine & fates.accepted & (kept > INSTANT)
-        numbers["held"] = float(held.sum())
-        numbers["held_mean"] = float(kept[held].mean()) if held.any() else 0.0
-        numbers["held_max"] = float(kept[held].max()) if held.any() else 0.0
-        found[tenant] = Summary(
-            numbers,
-            {name: float((by & mine).sum()) for name, by in throttled_by.items()},
-            {name: float(seconds[mine & fates.accepted].sum()) for name, seconds in causes.items()},
-            _other_refusals(attempts, mine[message]),
-        )
-    return found
+        for position, tenant in enumerate(messages.tenants):
+            if _ends_at_mx(tenant, lanes) is None:
+                continue  # a neighbour that this alternative leaves out
+            mine = counted & (messages.tenant == position)
+            sums = self._found.setdefault(tenant, _Sums())
+            _count(sums, attempts, fates, mine, mine[message], code, self._scenario.deadline_at)
+            sums.add("throttled", (throttled & mine).sum())
+            late_anyway = mine & fates.accepted & throttled
+            sums.add("throttled_accepted", late_anyway.sum())
+            sums.add("throttled_delay", (fates.accepted_at[late_anyway] - messages.created_at[late_anyway]).sum())
+            held = mine & fates.accepted & (kept > INSTANT)
+            sums.add("held", held.sum())
+            sums.add("held_for", kept[held].sum())
+            sums.held_max = max(sums.held_max, float(kept[held].max(initial=0.0)))
+            for name, by in throttled_by.items():
+                sums.refusals[name] = sums.refusals.get(name, 0.0) + float((by & mine).sum())
+            for name, seconds in causes.items():
+                sums.bound_by[name] = sums.bound_by.get(name, 0.0) + float(seconds[mine & fates.accepted].sum())
+            for name, times in _other_refusals(attempts, mine[message]).items():
+                sums.other_refusals[name] = sums.other_refusals.get(name, 0.0) + times
+
+    def summaries(self) -> dict[str, Summary]:
+        """Return what was found so far, by tenant."""
+        return {
+            tenant: Summary(
+                _numbers(sums, self._scenario, bool(_ends_at_mx(tenant, self._lanes))),
+                sums.refusals,
+                sums.bound_by,
+                sums.other_refusals,
+            )
+            for tenant, sums in self._found.items()
+        }
+
+
+@dataclass(slots=True)
+class _Sums:
+    """One tenant's sums over the parts of a run; times in seconds."""
+
+    total: dict[str, float] = field(default_factory=dict)
+    delays: list[Floats] = field(default_factory=list)
+    finished_at: float = -math.inf
+    held_max: float = 0.0
+    refusals: dict[str, float] = field(default_factory=dict)
+    bound_by: dict[str, float] = field(default_factory=dict)
+    other_refusals: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, amount: Any) -> None:
+        """Add to a sum."""
+        self.total[name] = self.total.get(name, 0.0) + float(amount)
 
 
 def _other_refusals(attempts: Attempts, rows: Bools) -> dict[str, float]:
@@ -183,19 +234,41 @@ def _fates(attempts: Attempts, message: Any, code: Floats, late: Bools) -> _Fate
     return _Fates(accepted, rejected, expired, accepted_at, first_start, outcome_at)
 
 
-def _numbers(
-    attempts: Attempts, fates: _Fates, mine: Bools, rows: Bools, code: Floats, scenario: Scenario
-) -> dict[str, float]:
+def _count(
+    sums: _Sums, attempts: Attempts, fates: _Fates, mine: Bools, rows: Bools, code: Floats, deadline: float | None
+) -> None:
+    """Add one tenant's messages and attempts."""
     created_at = attempts.messages.created_at
     tried = rows & ~np.isnan(attempts["started"])
     ended = tried & ~np.isnan(attempts["ended"])
     delay = (fates.accepted_at - created_at)[mine]
     wait = (fates.first_start - created_at)[mine]
     wait = wait[np.isfinite(wait)]
-    offered, accepted = int(mine.sum()), int((fates.accepted & mine).sum())
-    rejected, expired = int((fates.rejected & mine).sum()), int((fates.expired & mine).sum())
+    for name, amount in (
+        ("offered", mine.sum()),
+        ("accepted", (fates.accepted & mine).sum()),
+        ("rejected", (fates.rejected & mine).sum()),
+        ("expired", (fates.expired & mine).sum()),
+        ("on_time", 0 if deadline is None else (fates.accepted_at[mine] <= deadline).sum()),
+        ("attempts", tried.sum()),
+        ("deferred_attempts", (ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
+        ("rejected_attempts", (ended & (code >= 500)).sum()),
+        ("delay", delay[np.isfinite(delay)].sum()),
+        ("wait", wait.sum()),
+        ("started", len(wait)),
+    ):
+        sums.add(name, amount)
+    sums.delays.append(delay)
+    sums.finished_at = max(sums.finished_at, float(fates.outcome_at[mine].max(initial=-math.inf)))
+
+
+def _numbers(sums: _Sums, scenario: Scenario, ends_at_mx: bool) -> dict[str, float]:
+    """Return a number for each of `METRICS`, and `finished`."""
+    total = sums.total
+    offered, accepted = int(total["offered"]), int(total["accepted"])
+    rejected, expired = int(total["rejected"]), int(total["expired"])
     waiting = offered - accepted - rejected - expired
-    deadline = scenario.deadline_at
+    delay = np.concatenate(sums.delays)
     p50, p95, p99 = np.quantile(delay, [0.5, 0.95, 0.99], method="inverted_cdf") if offered else (math.nan,) * 3
     return {
         "offered": offered,
@@ -203,18 +276,25 @@ def _numbers(
         "rejected": rejected,
         "expired": expired,
         "waiting": waiting,
-        "on_time": math.nan if deadline is None else float((fates.accepted_at[mine] <= deadline).sum()),
-        "attempts": float(tried.sum()),
-        "deferred_attempts": float((ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
-        "rejected_attempts": float((ended & (code >= 500)).sum()),
+        "on_time": math.nan if scenario.deadline is None else total["on_time"],
+        "attempts": total["attempts"],
+        "deferred_attempts": total["deferred_attempts"],
+        "rejected_attempts": total["rejected_attempts"],
         "goodput_per_hour": accepted / (scenario.duration - scenario.transient) * 3600,
-        "delay_mean": float(delay[np.isfinite(delay)].mean()) if accepted else math.nan,
+        "delay_mean": total["delay"] / accepted if accepted else math.nan,
         "delay_p50": float(p50),
         "delay_p95": float(p95),
         "delay_p99": float(p99),
-        "wait_mean": float(wait.mean()) if len(wait) else math.nan,
-        "finished_at": float(fates.outcome_at[mine].max()) if offered and not waiting else math.nan,
+        "wait_mean": total["wait"] / total["started"] if total["started"] else math.nan,
+        "finished_at": sums.finished_at if offered and not waiting else math.nan,
         "finished": float(not waiting),
+        "delivered": accepted if ends_at_mx else math.nan,
+        "throttled": total["throttled"],
+        "throttled_accepted": total["throttled_accepted"],
+        "throttled_delay_mean": total["throttled_delay"] / (total["throttled_accepted"] or 1.0),
+        "held": total["held"],
+        "held_mean": total["held_for"] / (total["held"] or 1.0),
+        "held_max": sums.held_max,
     }
 
 

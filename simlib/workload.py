@@ -10,7 +10,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,11 +18,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import numpy as np
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from simlib.facts import Frozen, Rate, duration, read_toml, time_of_day
+from simlib.population import ComplaintRates, LogNormal
 
-__all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "offered", "stream"]
+__all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "by_day", "offered", "stream"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
@@ -58,6 +59,30 @@ class Day:
         if isinstance(moment, dt.time):
             return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6 - self.start
         return moment
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A day of the scenario, or what there is of it: from `begin`, before `end`, in seconds; messages are drawn by it.
+
+    Parameters
+    ----------
+    begin, end : float
+        In seconds since second 0.
+    volume : float
+        What a tenant's arrival rates are multiplied by.
+    dealt : list of int
+        For each of its arrival processes, how many messages were dealt to its senders in the parts before.
+    """
+
+    begin: float
+    end: float
+    volume: float
+    dealt: list[int]
+
+    def named(self, purpose: str) -> str:
+        """Return the name of a random stream: each part has its own."""
+        return f"{purpose} day {self.begin / DAY:.0f}" if self.begin else purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +128,13 @@ class Poisson(Frozen):
         """Return how many messages to expect in one run."""
         return self.rate.per_second * day.duration
 
-    def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
-        """Draw times and senders."""
-        at = _uniform_times(rng("times"), self.rate.per_second * day.duration, 0.0, day.duration)
-        return at, _deal(len(at), weights, rng("senders"))
+    def draw(
+        self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator], part: Part, dealt: int
+    ) -> tuple[Floats, Ints]:
+        """Draw the times and senders of a part of the run, before which so many messages were dealt."""
+        expected = self.rate.per_second * (part.end - part.begin) * part.volume
+        at = _uniform_times(rng("times"), expected, part.begin, part.end)
+        return at, _deal(len(at), weights, rng("senders"), dealt)
 
 
 class Batches(Frozen):
@@ -135,24 +163,26 @@ class Batches(Frozen):
         often = left * self.rate.per_second if self.rate else left / self.every if self.every else 1
         return often * (self.size or (self.per_sender or 0) * senders)
 
-    def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
-        """Draw times and senders."""
+    def draw(
+        self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator], part: Part, dealt: int
+    ) -> tuple[Floats, Ints]:
+        """Draw the times and senders of a part of the run, before which so many messages were dealt."""
         first = day.at(self.first)
         if self.every is not None:
-            begin = first if first >= 0 else first + math.ceil(-first / self.every) * self.every
-            moments = np.arange(begin, day.duration, self.every)
+            earliest = first if first >= 0 else first + math.ceil(-first / self.every) * self.every
+            moments = np.arange(earliest, part.end, self.every)
         elif self.rate is not None:
-            moments = _uniform_times(
-                rng("times"), self.rate.per_second * max(0.0, day.duration - first), first, day.duration
-            )
+            earliest = max(first, part.begin)
+            expected = self.rate.per_second * max(0.0, part.end - earliest) * part.volume
+            moments = _uniform_times(rng("times"), expected, earliest, part.end)
         else:
             moments = np.array([first])
+        moments = moments[(moments >= part.begin) & (moments < part.end)]
         if self.per_sender is not None:
-            dealt = np.tile(np.arange(len(weights)), self.per_sender)
-            senders = np.tile(dealt, len(moments))
+            senders = np.tile(np.arange(len(weights)), self.per_sender * len(moments))
         else:
             assert self.size is not None
-            senders = _deal(self.size * len(moments), weights, rng("senders"))
+            senders = _deal(self.size * len(moments), weights, rng("senders"), dealt)
         return np.repeat(moments, len(senders) // max(1, len(moments))), senders
 
 
@@ -168,18 +198,18 @@ class BusinessDay(Frozen):
         """Return how many messages to expect in one run, every hour as busy as the mean one."""
         return self.per_sender * senders * day.duration / DAY
 
-    def draw(self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator]) -> tuple[Floats, Ints]:
-        """Draw times and senders: a Poisson process whose rate changes by the hour."""
+    def draw(
+        self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator], part: Part, dealt: int
+    ) -> tuple[Floats, Ints]:
+        """Draw the times and senders of a part of the run: a Poisson process whose rate changes by the hour."""
         shape = hourly_shape()
-        expected = self.per_sender * len(weights)
-        times, pieces = rng("times"), []
-        begin = 0.0
-        while begin < day.duration:
-            clock = day.start + begin
-            hour = int(clock // 3600)
-            end = min((hour + 1) * 3600 - day.start, day.duration)
-            pieces.append(_uniform_times(times, expected * shape[hour % 24] * (end - begin) / 3600, begin, end))
-            begin = end
+        expected = self.per_sender * len(weights) * part.volume
+        times, pieces, begin = rng("times"), [], part.begin
+        while begin < part.end:
+            hour = int((day.start + begin) // 3600)
+            until = min((hour + 1) * 3600 - day.start, part.end)
+            pieces.append(_uniform_times(times, expected * shape[hour % 24] * (until - begin) / 3600, begin, until))
+            begin = until
         at = np.concatenate(pieces)
         return at, rng("senders").choice(len(weights), len(at), p=weights)
 
@@ -248,6 +278,12 @@ class Tenant(Frozen):
     recipients: int = Field(default=1, ge=1, le=MOST)
     bytes: int = Field(default=20_000, ge=1, le=MOST * MOST)
     complaint_rate: float = Field(default=0.0, ge=0, le=1)
+    count: int | None = Field(default=None, ge=2, le=1000)
+    volumes: LogNormal | None = None
+    complaint_rates: ComplaintRates | None = None
+
+    _place: int = PrivateAttr(default=0)  # which of `count` it is
+    _group: str = PrivateAttr(default="")
 
     @model_validator(mode="before")
     @classmethod
@@ -276,6 +312,61 @@ class Tenant(Frozen):
             raise ValueError("senders is missing (only a trace brings its own)")
         return self
 
+    @model_validator(mode="after")
+    def _is_one_or_a_group(self) -> "Tenant":
+        if self.count is None:
+            for key in ("volumes", "complaint_rates"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} belongs to a tenant with a `count`: it says how the many of them differ")
+            return self
+        if not self.neighbour:
+            raise ValueError(f"count is for neighbours: give each tenant of your own a table, got {self.count}")
+        for arrival in self.arrivals if self.volumes is not None else ():
+            if isinstance(arrival, Trace) or (isinstance(arrival, Batches) and arrival.rate is None):
+                raise ValueError(
+                    f"volumes needs arrivals with a rate (poisson, business_day, batches by `rate`), got {arrival.kind}"
+                )
+        return self
+
+    @property
+    def group(self) -> str:
+        """The name of the table that it is one of many from; else its own."""
+        return self._group or self.name
+
+    def members(self) -> "tuple[Tenant, ...]":
+        """Return the tenants that a table stands for: `count` of them, each with a name and a domain of its own.
+
+        Examples
+        --------
+        >>> table = {"name": "others", "neighbour": True, "senders": 1, "arrivals": {"kind": "poisson", "rate": "1/h"}}
+        >>> [(one.name, one.domain) for one in Tenant(count=2, **table).members()]
+        [('others-1', 'others-1.example'), ('others-2', 'others-2.example')]
+        """
+        if self.count is None or self._group:
+            return (self,)
+        found = []
+        label, _, rest = self.domain.partition(".")
+        for place in range(self.count):
+            number = f"{place + 1:0{len(str(self.count))}}"
+            one = self.model_copy(update={"name": f"{self.name}-{number}", "domain": f"{label}-{number}.{rest}"})
+            one._place, one._group = place, self.name
+            found.append(one)
+        return tuple(found)
+
+    def volume(self, seed: int, replication: int) -> float:
+        """Return what its arrival rates are multiplied by in a replication; 1 on average over its group."""
+        if self.volumes is None or self.count is None:
+            return 1.0
+        rng = stream(seed, replication, "tenant", self.group, "volumes")
+        return float(self.volumes.shares(rng, self.count)[self._place])
+
+    def complaints(self, seed: int, replication: int) -> float:
+        """Return its complaint rate in a replication."""
+        if self.complaint_rates is None or self.count is None:
+            return self.complaint_rate
+        rng = stream(seed, replication, "tenant", self.group, "complaint rates")
+        return float(self.complaint_rates.rates(rng, self.count, self.complaint_rate)[self._place])
+
     def names(self, day: Day) -> tuple[str, ...]:
         """Return the senders' names: a trace's by volume, then name, else rep01, rep02 and so on."""
         volumes: Counter[str] = Counter()
@@ -293,30 +384,32 @@ class Tenant(Frozen):
         """Return the senders' addresses, in the order in which arrivals use them."""
         return tuple(f"{name}@{self.domain}" for name in self.names(day))
 
-    def offers(self, day: Day, rng: Callable[[str], np.random.Generator]) -> Iterator[tuple[str, Arrivals]]:
-        """Draw each arrival process: its label and its messages, those outside the scenario's hours left out."""
+    def offers(self, day: Day, rng: Callable[[str], np.random.Generator], part: Part) -> Iterator[tuple[str, Arrivals]]:
+        """Draw a part of each arrival process: its label and its messages."""
         names = self.names(day)
         for number, arrival in enumerate(self.arrivals):
-            own = _named(rng, f"arrivals {number}")
+            own = _named(rng, f"arrivals {number}", part)
             count = len(names) if arrival.senders is None else arrival.senders
             if count > len(names):
                 raise ValueError(f"senders must be at most the tenant's {len(names)}, got {count}")
             if isinstance(arrival, Trace):
-                drawn = _replay(arrival, day, names[:count], own("names"), self.bytes)
+                # whose rows a sender sends is drawn once
+                drawn = _replay(arrival, day, names[:count], rng(f"arrivals {number} names"), self.bytes)
             else:
                 spread = self.spread or ("observed" if isinstance(arrival, BusinessDay) else "even")
                 weights = observed_spread(count) if spread == "observed" else np.full(count, 1 / count)
-                at, sender = arrival.draw(day, weights, own)
+                at, sender = arrival.draw(day, weights, own, part, part.dealt[number])
                 drawn = Arrivals(at, sender, np.full(len(at), self.recipients), np.full(len(at), self.bytes))
-            inside = (drawn.at >= 0) & (drawn.at < day.duration)
+            part.dealt[number] += len(drawn.at)
+            inside = (drawn.at >= part.begin) & (drawn.at < part.end)
             yield (
                 arrival.label,
                 Arrivals(drawn.at[inside], drawn.sender[inside], drawn.recipients[inside], drawn.bytes[inside]),
             )
 
 
-def _named(rng: Callable[[str], np.random.Generator], prefix: str) -> Callable[[str], np.random.Generator]:
-    return lambda purpose: rng(f"{prefix} {purpose}")
+def _named(rng: Callable[[str], np.random.Generator], prefix: str, part: Part) -> Callable[[str], np.random.Generator]:
+    return lambda purpose: rng(part.named(f"{prefix} {purpose}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +453,23 @@ class Messages:
         names = [quote(tenant, safe="") for tenant in self.tenants]
         return [f"{names[t]}-{n}" for t, n in zip(self.tenant.tolist(), self.number.tolist(), strict=True)]
 
+    def at(self, positions: Ints) -> "Messages":
+        """Return those at these positions."""
+        return self._with([getattr(self, name)[positions] for name in COLUMNS])
+
+    def _with(self, columns: Sequence[Any]) -> "Messages":
+        own: dict[str, Any] = dict(zip(COLUMNS, columns, strict=True))
+        return replace(self, **own)
+
+    @staticmethod
+    def joined(parts: "Sequence[Messages]") -> "Messages":
+        """Return one after the other, of the same tenants."""
+        if len(parts) == 1:
+            return parts[0]
+        # labels are only ever added
+        last = max(parts, key=lambda part: len(part.labels))
+        return last._with([np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS])
+
     def goes_to(self, tenants: Sequence[str], shares: Mapping[str, float], provider: str) -> Bools:
         """Which messages of these tenants go to a provider, given each provider's share."""
         below, position = 0.0, list(shares).index(provider)
@@ -367,6 +477,10 @@ class Messages:
         above = math.inf if position == len(shares) - 1 else below + shares[provider]
         mine = np.isin(self.tenant, [self.tenants.index(name) for name in tenants])
         return mine & (self.choice >= below) & (self.choice < above)
+
+
+COLUMNS = ("created_at", "tenant", "sender", "label", "recipients", "bytes", "number", "choice")
+"""The fields of `Messages` that have an entry a message."""
 
 
 def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) -> Messages:
@@ -381,37 +495,72 @@ def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) ->
     seed, replication : int
         Which run of the random streams.
     """
+    return Messages.joined([messages for _, messages in by_day(tenants, day, seed, replication)])
+
+
+def by_day(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) -> Iterator[tuple[float, Messages]]:
+    """Draw what all tenants offer in one replication, a day after the other, as `offered` does in one go.
+
+    Yields
+    ------
+    float
+        When the part of the scenario ends, in seconds: every 24 hours, and at its end.
+    Messages
+        What is offered in it.
+    """
+    dealt = [[0] * len(tenant.arrivals) for tenant in tenants]
+    volumes = [tenant.volume(seed, replication) for tenant in tenants]
+    numbers = [0] * len(tenants)
+    labels: list[str] = []
+    for begin in np.arange(0.0, day.duration, DAY).tolist():
+        end = min(begin + DAY, day.duration)
+        parts = [Part(begin, end, volume, own) for volume, own in zip(volumes, dealt, strict=True)]
+        messages = _offered(tenants, day, seed, replication, parts, numbers, labels)
+        for position, count in enumerate(np.bincount(messages.tenant, minlength=len(tenants)).tolist()):
+            numbers[position] += count
+        yield end, messages
+
+
+def _offered(
+    tenants: Sequence[Tenant],
+    day: Day,
+    seed: int,
+    replication: int,
+    parts: Sequence[Part],
+    numbers: Sequence[int],
+    labels: list[str],
+) -> Messages:
+    """Draw a part, each tenant's messages numbered from there on; labels that are new are added."""
     columns: list[tuple[Any, ...]] = []
     addresses: list[str] = []
-    labels: list[str] = []
-    for position, tenant in enumerate(tenants):
+    for position, (tenant, part, number) in enumerate(zip(tenants, parts, numbers, strict=True)):
 
         def rng(purpose: str, name: str = tenant.name) -> np.random.Generator:
             return stream(seed, replication, "tenant", name, purpose)
 
-        parts = []
-        for label, drawn in tenant.offers(day, rng):
+        found = []
+        for label, drawn in tenant.offers(day, rng, part):
             if label not in labels:
                 labels.append(label)
-            parts.append((drawn, labels.index(label)))
-        at = np.concatenate([drawn.at for drawn, _ in parts])
+            found.append((drawn, labels.index(label)))
+        at = np.concatenate([drawn.at for drawn, _ in found])
         order = np.argsort(at, kind="stable")
         columns.append(
             (
                 at[order],
                 np.full(len(at), position),
-                np.concatenate([drawn.sender for drawn, _ in parts])[order] + len(addresses),
-                np.concatenate([np.full(len(drawn.at), label) for drawn, label in parts])[order],
-                np.concatenate([drawn.recipients for drawn, _ in parts])[order],
-                np.concatenate([drawn.bytes for drawn, _ in parts])[order],
-                np.arange(len(at)),
-                rng("providers").random(len(at)),
+                np.concatenate([drawn.sender for drawn, _ in found])[order] + len(addresses),
+                np.concatenate([np.full(len(drawn.at), label) for drawn, label in found])[order],
+                np.concatenate([drawn.recipients for drawn, _ in found])[order],
+                np.concatenate([drawn.bytes for drawn, _ in found])[order],
+                np.arange(number, number + len(at)),
+                rng(part.named("providers")).random(len(at)),
             )
         )
         addresses += tenant.addresses(day)
     together = [np.concatenate(column) for column in zip(*columns, strict=True)]
     order = np.argsort(together[0], kind="stable")
-    at, tenant_of, sender, label_of, recipients, sizes, number, choice = (column[order] for column in together)
+    at, tenant_of, sender, label_of, recipients, sizes, number_of, choice = (column[order] for column in together)
     return Messages(
         at,
         tenant_of.astype(np.int64),
@@ -419,7 +568,7 @@ def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) ->
         label_of.astype(np.int64),
         recipients.astype(np.int64),
         sizes.astype(np.int64),
-        number.astype(np.int64),
+        number_of.astype(np.int64),
         choice,
         tuple(tenant.name for tenant in tenants),
         tuple(tenant.domain for tenant in tenants),
@@ -433,10 +582,10 @@ def _uniform_times(rng: np.random.Generator, expected: float, begin: float, end:
     return np.sort(rng.uniform(begin, end, rng.poisson(expected)))
 
 
-def _deal(count: int, weights: Floats, rng: np.random.Generator) -> Ints:
-    """Deal messages to senders in turn, or draw them where the weights differ."""
+def _deal(count: int, weights: Floats, rng: np.random.Generator, dealt: int) -> Ints:
+    """Deal messages to senders in turn, going on after those dealt before; or draw them where the weights differ."""
     if np.ptp(weights) == 0:
-        return np.arange(count) % len(weights)
+        return np.arange(dealt, dealt + count) % len(weights)
     return rng.choice(len(weights), count, p=weights)
 
 

@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "faults": ("facts", "provider", "receiver", "reputation", "windows"),
     "tool": ("facts", "sender"),
     "pacing": ("provider", "sender"),
-    "workload": ("facts",),
+    "population": ("facts",),
+    "workload": ("facts", "population"),
     "channel": ("facts", "provider", "reaction", "receiver", "sender", "warmup", "windows", "workload"),
     "scenario": (
         *("channel", "facts", "provider", "reaction", "receiver", "reputation", "sender", "tool", "warmup"),

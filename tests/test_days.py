@@ -1,0 +1,143 @@
+"""A run a day at a time: the same messages and the same record as in one go, in memory for a day's mail."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from simlib.channel import splits
+from simlib.experiment import compare, days, run
+from simlib.record import frame
+from simlib.scenario import Scenario
+from simlib.summary import Tally, summarize
+
+DAY = 86400.0
+POOL = {"name": "pool", "tenants": ["us", "others"], "to": {"google-mx": 0.5, "generic-mx": 0.5}, "ips": 2}
+
+
+def question(duration: str = "3d", tenants: Any = None, limits: Any = None, **channel: Any) -> Scenario:
+    """Return a pool whose quota binds around midnight, so that retries of one day fall into the next."""
+    return Scenario.build(
+        {
+            "name": "days",
+            "start": "2026-12-01T18:00",
+            "duration": duration,
+            "tenants": [
+                {
+                    "name": "us",
+                    "senders": 3,
+                    "complaint_rate": 0.01,
+                    "arrivals": [
+                        {"kind": "poisson", "rate": "10/h"},
+                        {"kind": "batches", "first": "17:50", "every": "1d", "size": 40},
+                    ],
+                },
+                {"name": "others", "neighbour": True, "senders": 7, "arrivals": {"kind": "poisson", "rate": "15/h"}},
+                *(tenants or []),
+            ],
+            "alternatives": {"pool": {"channels": [{**POOL, "retry": "postfix", "service": "2s", **channel}]}},
+            "reputation": True,
+            "limits": {"google-mx/quota": "10/h"} if limits is None else limits,
+        }
+    )
+
+
+def whole(scenario: Scenario, alternative: str = "pool") -> pd.DataFrame:
+    return by_message(frame(run(scenario, alternative), scenario.zero))
+
+
+def by_message(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values(["message_id", "retry"], ignore_index=True)
+
+
+@pytest.mark.parametrize("service", ["0s", "2s", "40s"])
+def test_the_record_of_the_days_is_that_of_the_run(service: str) -> None:
+    scenario = question(service=service)
+    parts = list(days(scenario, "pool"))
+    assert len(parts) == 3
+    together = pd.concat([frame(part, scenario.zero) for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(whole(scenario), by_message(together))
+    assert (together["retry"] > 0).sum() > 50  # and they cross midnight:
+    late = together[(together["retry"] > 0) & (together["started_at_s"] // DAY > together["created_at_s"] // DAY)]
+    assert late["final"].any()
+
+
+def test_a_part_has_all_attempts_of_what_was_decided_and_only_the_last_has_what_wasn_t() -> None:
+    parts = list(days(question(), "pool"))
+    for until, part in enumerate(parts[:-1], 1):
+        final = np.zeros(len(part.messages), dtype=int)
+        np.add.at(final, part["message"].astype(int), part["final"].astype(int))
+        assert (final == 1).all()
+        assert part["ended"].max() < until * DAY
+    assert (parts[-1]["final"] == 0).any()
+
+
+def test_the_summary_of_the_days_is_that_of_the_run() -> None:
+    scenario = question()
+    lanes = scenario.lanes("pool")
+    tally = Tally(scenario, lanes)
+    for part in days(scenario, "pool"):
+        tally.add(part)
+    found, expected = tally.summaries(), summarize(run(scenario, "pool"), scenario, lanes)
+    assert list(found) == list(expected)
+    for tenant, summary in expected.items():
+        for name, numbers in (("numbers", summary.numbers), ("bound_by", summary.bound_by)):
+            assert getattr(found[tenant], name) == pytest.approx(numbers, rel=1e-9, nan_ok=True)
+        assert found[tenant].refusals == summary.refusals
+        assert found[tenant].other_refusals == summary.other_refusals
+
+
+def test_what_a_comparison_says_of_a_long_run_is_what_the_run_says() -> None:
+    scenario = question()
+    told: list[float] = []
+    result = compare(scenario, replications=1, progress=lambda done, of: told.append(done))
+    attempts = run(scenario, "pool")
+    summaries = summarize(attempts, scenario, scenario.lanes("pool"))
+    assert result.values("pool", "us", "accepted") == [summaries["us"].numbers["accepted"]]
+    assert told == [pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0, 1]
+    pd.testing.assert_frame_equal(
+        by_message(result.attempts.drop(columns=["alternative", "replication"])), whole(scenario)
+    )
+    timeline = result.timeline("pool")
+    assert timeline["accepted"].sum() + timeline["held"].sum() == sum(
+        one.numbers["accepted"] for one in summaries.values()
+    )
+    assert len(result.delays("pool", "us")) == summaries["us"].numbers["offered"]
+
+
+def test_each_day_draws_its_own_mail_and_deals_it_on() -> None:
+    scenario = question(limits={})
+    messages = scenario.messages(1, 0)
+    joined = [part for _, part in scenario.days(1, 0)]
+    assert [until for until, _ in scenario.days(1, 0)] == [DAY, 2 * DAY, 3 * DAY]
+    assert np.concatenate([part.created_at for part in joined]).tolist() == messages.created_at.tolist()
+    assert len(set(messages.ids())) == len(messages)
+    clocks = [part.created_at % DAY for part in joined]
+    assert len({tuple(clock[:5]) for clock in clocks}) == 3
+    others = messages.tenant == messages.tenants.index("others")
+    dealt = messages.sender[others] - messages.sender[others].min()
+    assert dealt.tolist() == [number % 7 for number in range(len(dealt))]
+
+
+def test_the_first_day_is_the_same_whatever_follows() -> None:
+    one, four = question("1d").messages(1, 0), question("3d").messages(1, 0)
+    assert four.created_at[four.created_at < DAY].tolist() == one.created_at.tolist()
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [{"to": "office365"}, {"to": "own-postfix"}, {"warmup": "mailtrap"}],
+    ids=["an account each", "one credential", "a schedule"],
+)
+def test_what_goes_on_from_day_to_day_is_run_in_one_piece(channel: dict[str, Any]) -> None:
+    scenario = question("2d", limits={}, **channel)
+    assert not splits(scenario.lanes("pool"))
+    (part,) = days(scenario, "pool")
+    assert part.rows.tobytes() == run(scenario, "pool").rows.tobytes()
+
+
+def test_what_is_kept_is_that_of_a_day() -> None:
+    """What is yielded does not grow with the number of days."""
+    sizes = [len(part.rows) for part in days(question("20d", limits={}), "pool")]
+    assert max(sizes) < 1.3 * np.median(sizes)
