@@ -601,8 +601,24 @@ def test_the_published_amounts_that_people_know() -> None:
         "own-exchange/messages-per-minute": "5/min",
         "own-postfix/connections": "50",
         "generic-mx/connections": "50",
+        "microsoft-mx/connections": "500",
+        "microsoft-mx/recipients-per-message": "200",
+        "yahoo-mx/messages-per-session": "20",
+        "comcast-mx/connections": "25",
+        "comcast-mx/recipients-per-message": "100",
     }
     assert {id_: str(Provider.load(id_.partition("/")[0]).limit(id_).limit) for id_ in known} == known
+
+
+def test_connections_and_messages_a_connection_are_what_careful_senders_keep_to() -> None:
+    known = {
+        **{"google-mx": (5, 50), "microsoft-mx": (5, 50), "yahoo-mx": (10, 20), "yahoo-jp-mx": (2, 20)},
+        **{"apple-mx": (10, 5), "comcast-mx": (25, 1000), "gmx-mx": (4, 20), "orange-mx": (2, 100)},
+        "generic-mx": (10, 100),
+    }
+    mailboxes = [facts for facts in map(Provider.load, names()) if facts.role == "delivery"]
+    found = {one.name: (one.shaping.connections, one.shaping.messages_per_session) for one in mailboxes}
+    assert found == known
 
 
 def test_mailbox_providers_publish_no_quota() -> None:

@@ -68,6 +68,12 @@ def test_negative_feedback_takes_effect_at_the_beginning_of_a_cohort() -> None:
     assert feed(destination("1/concurrency"), *ends)[4:] == [6, 5, 5, 5, 5, 5, 5, 5, 6, 6]
 
 
+def test_feedback_that_is_over_counts_towards_the_next_step() -> None:
+    """By 1/sqrt(N): 2 x 0.5 makes 5, 3 x 0.447 makes 6 and leaves 0.342, so that 2 x 0.408 are enough for 7."""
+    one = Destination(initial=4, positive=Feedback.parse("1/sqrt_concurrency"), rounded=False)
+    assert feed(one, *["ok"] * 7) == [4, 5, 5, 5, 6, 6, 7]
+
+
 def test_a_failure_sets_successes_back() -> None:
     ends = ["ok"] * 4 + ["failed"] + ["ok"] * 5
     assert feed(destination("1/concurrency"), *ends) == [5, 5, 5, 5, 4, 4, 4, 4, 5, 5]
