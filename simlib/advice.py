@@ -341,6 +341,11 @@ def advise(
     progress : callable, optional
         Told how many channels are done, of how many.
 
+    Returns
+    -------
+    Advice
+        An answer for each channel, in the order given, and which of them to take.
+
     Raises
     ------
     ValueError

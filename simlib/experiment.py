@@ -68,6 +68,17 @@ def run(
     ------
     ValueError
         If there is no such alternative.
+
+    Examples
+    --------
+    >>> scenario = Scenario.build({
+    ...     "name": "40 at once", "duration": "1h",
+    ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 40}}],
+    ...     "alternatives": {"Office 365": {"channels": [{"name": "o365", "tenants": ["us"], "to": "office365"}]}},
+    ... })
+    >>> attempts = run(scenario, "Office 365")
+    >>> len(attempts.rows), float(attempts["held"].max())
+    (40, 60.0)
     """
     if alternative not in scenario.alternatives:
         known = ", ".join(scenario.alternatives)
@@ -138,8 +149,21 @@ class Result:
         How many runs, of which random streams.
     runs : mapping
         Alternative -> replication -> tenant -> Summary.
-    jobs, progress
+    jobs : int, optional
         As given to `compare`: what is simulated later is simulated the same way.
+    progress : callable, optional
+        As given to `compare`.
+
+    Examples
+    --------
+    >>> scenario = Scenario.build({
+    ...     "name": "40 at once", "duration": "1h",
+    ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 40}}],
+    ...     "alternatives": {"Office 365": {"channels": [{"name": "o365", "tenants": ["us"], "to": "office365"}]}},
+    ... })
+    >>> result = compare(scenario, replications=2)
+    >>> result.estimate("Office 365", "us", "throttled").mean, result.conclusion()
+    (10.0, frozenset({'Office 365'}))
     """
 
     scenario: Scenario
@@ -167,7 +191,24 @@ class Result:
         return next(iter(self.runs))
 
     def values(self, alternative: str, tenant: str, metric: str, under: Reading | None = None) -> list[float]:
-        """Return one number per replication."""
+        """Return one number per replication.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+        metric : str
+            A name in `summary.METRICS`: ``on_time``, ``delay_p95``, …; messages, or seconds where it is a time.
+        under : (str, str), optional
+            A limit's id and another reading of it; as asked by default.
+
+        Returns
+        -------
+        list of float
+            In messages or in seconds, as the metric is.
+        """
         runs = {**self.runs, **(self.under[under] if under else {})}
         return [summaries[tenant].numbers[metric] for summaries in runs[alternative]]
 
@@ -175,6 +216,22 @@ class Result:
         """Return a metric with its interval.
 
         `finished_at` is over the replications in which nothing was left waiting.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+        metric : str
+            A name in `summary.METRICS`: ``on_time``, ``delay_p95``, …; messages, or seconds where it is a time.
+        under : (str, str), optional
+            A limit's id and another reading of it; as asked by default.
+
+        Returns
+        -------
+        Estimate
+            Mean, low and high, in messages or in seconds.
         """
         values = self.values(alternative, tenant, metric, under)
         if metric == "finished_at":
@@ -182,24 +239,87 @@ class Result:
         return Estimate.of(values)
 
     def tenants(self, alternative: str) -> list[str]:
-        """Return the tenants that an alternative carries."""
+        """Return the tenants that an alternative carries.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
         return list(self.runs[alternative][0])
 
     def finished(self, alternative: str, tenant: str) -> tuple[float, float, float]:
-        """Return how often nothing was left waiting at the end, with its Wilson interval."""
+        """Return how often nothing was left waiting at the end, with its Wilson interval.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+
+        Returns
+        -------
+        tuple of float
+            The probability, and the ends of its 95 % interval.
+        """
         times = sum(self.values(alternative, tenant, "finished"))
         return times / self.replications, *wilson(int(times), self.replications)
 
     def refusals(self, alternative: str, tenant: str) -> dict[str, Estimate]:
-        """Return, for each limit, the messages that it throttled."""
+        """Return, for each limit, the messages that it throttled.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+
+        Returns
+        -------
+        dict of str to Estimate
+            By the limit's id, in messages.
+        """
         return self._by_name(alternative, tenant, lambda summary: summary.refusals)
 
     def other_refusals(self, alternative: str, tenant: str) -> dict[str, Estimate]:
-        """Return, for each reply that isn't a limit's, the messages that ended with it."""
+        """Return, for each reply that isn't a limit's, the messages that ended with it.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+
+        Returns
+        -------
+        dict of str to Estimate
+            By the reply, in messages.
+        """
         return self._by_name(alternative, tenant, lambda summary: summary.other_refusals)
 
     def bound_by(self, alternative: str, tenant: str) -> dict[str, float]:
-        """Return the share of each cause in the total delay of accepted messages; empty if there was none."""
+        """Return the share of each cause in the total delay of accepted messages; empty if there was none.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+
+        Returns
+        -------
+        dict of str to float
+            Shares that add up to 1.
+        """
         totals: dict[str, float] = {}
         for summaries in self.runs[alternative]:
             for name, seconds in summaries[tenant].bound_by.items():
@@ -216,7 +336,20 @@ class Result:
         return {name: Estimate.of([one.get(name, 0.0) for one in found]) for name in names}
 
     def difference(self, than: str, alternative: str) -> dict[str, dict[str, Estimate]]:
-        """Return by how much an alternative differs from another, by tenant and metric, paired by replication."""
+        """Return by how much an alternative differs from another, by tenant and metric, paired by replication.
+
+        Parameters
+        ----------
+        than : str
+            The alternative that is subtracted.
+        alternative : str
+            The one that it is subtracted from.
+
+        Returns
+        -------
+        dict of str to dict of str to Estimate
+            By tenant, then metric; in messages or seconds.
+        """
         shared = [tenant for tenant in self.tenants(alternative) if tenant in self.tenants(than)]
         return {
             tenant: {
@@ -231,6 +364,16 @@ class Result:
 
         Summed over the tenants that are not neighbours; an alternative belongs to the set if its paired difference
         from the best does not exclude 0.
+
+        Parameters
+        ----------
+        under : (str, str), optional
+            A limit's id and another reading of it; as asked by default.
+
+        Returns
+        -------
+        frozenset of str
+            The alternatives' names.
         """
         metric = "accepted" if self.scenario.deadline is None else "on_time"
         own = [tenant.name for tenant in self.scenario.tenants if not tenant.neighbour]
@@ -247,7 +390,13 @@ class Result:
         return frozenset(found)
 
     def flips(self) -> list[dict[str, Any]]:
-        """Return, for each other reading of a limit in use, whether the conclusion changes under it alone."""
+        """Return, for each other reading of a limit in use, whether the conclusion changes under it alone.
+
+        Returns
+        -------
+        list of dict
+            ``limit``, ``reading``, ``flips``, as in `compare --json`.
+        """
         standing = self.conclusion()
         return [
             {"limit": limit, "reading": reading, "flips": self.conclusion((limit, reading)) != standing}
@@ -255,21 +404,55 @@ class Result:
         ]
 
     def assumptions(self) -> list[dict[str, str]]:
-        """Return what the numbers rest on: facts graded assumed or with an assumed field, and own figures."""
+        """Return what the numbers rest on: facts graded assumed or with an assumed field, and own figures.
+
+        Returns
+        -------
+        list of dict
+            ``id`` and ``grade`` of each.
+        """
         return self.scenario.rests_on(list(self.runs), self.as_of)
 
     def ends_at(self, alternative: str) -> str:
-        """Return the providers at which an alternative's channels end."""
+        """Return the providers at which an alternative's channels end.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+
+        Returns
+        -------
+        str
+            Their names, joined by commas.
+        """
         lanes = self.scenario.lanes(alternative, self.as_of)
         return ", ".join(dict.fromkeys(lane.provider.name for lane in lanes))
 
     def role(self, alternative: str) -> str:
-        """Return where an alternative's mail is accepted: ``delivery`` at mailbox providers, else ``submission``."""
+        """Return where an alternative's mail is accepted: ``delivery`` at mailbox providers, else ``submission``.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+
+        Returns
+        -------
+        str
+            ``delivery`` or ``submission``.
+        """
         lanes = self.scenario.lanes(alternative, self.as_of)
         return "delivery" if all(lane.provider.role == "delivery" for lane in lanes) else "submission"
 
     def json(self) -> dict[str, Any]:
-        """Return the document of the contract (`compare --json`)."""
+        """Return the document of the contract (`compare --json`).
+
+        Returns
+        -------
+        dict
+            Numbers, texts, lists and dictionaries only; counts are messages, times seconds.
+        """
         alternatives = {}
         for alternative in self.runs:
             tenants = {}
@@ -310,7 +493,13 @@ class Result:
         }
 
     def table(self) -> "pd.DataFrame":
-        """Return one row per alternative, tenant and metric: mean, low, high, random."""
+        """Return one row per alternative, tenant and metric: mean, low, high, random.
+
+        Returns
+        -------
+        DataFrame
+            Counts in messages, times in seconds.
+        """
         import pandas as pd
 
         rows = [
@@ -330,7 +519,13 @@ class Result:
         return pd.concat(self.frames(), ignore_index=True)
 
     def frames(self) -> "Iterator[pd.DataFrame]":
-        """Yield the record of each run, one alternative and replication after the other, long runs a day at a time."""
+        """Yield the record of each run, one alternative and replication after the other, long runs a day at a time.
+
+        Yields
+        ------
+        DataFrame
+            As of `record.frame`, with ``alternative`` and ``replication``.
+        """
         for alternative in self.runs:
             for replication in range(self.replications):
                 for attempts in days(self.scenario, alternative, self.seed, replication, self.as_of):
@@ -340,7 +535,22 @@ class Result:
                     yield found
 
     def timeline(self, alternative: str, tenant: str | None = None, replication: int = 0) -> "pd.DataFrame":
-        """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`."""
+        """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str, optional
+            Whose messages; by default everybody's.
+        replication : int, optional
+            Which run, from 0.
+
+        Returns
+        -------
+        DataFrame
+            A row a minute, in attempts per minute.
+        """
         lanes = self.scenario.lanes(alternative, self.as_of)
         found = [
             summary.timeline(attempts, self.scenario, lanes, tenant)
@@ -352,13 +562,40 @@ class Result:
         """Return a run's delays from creation to acceptance, in seconds, of a tenant's offered messages; inf if never.
 
         Shape ``(messages,)``, ascending; messages created before `transient` are left out.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+        replication : int, optional
+            Which run, from 0.
+
+        Returns
+        -------
+        ndarray of float
+            Seconds.
         """
         lanes = self.scenario.lanes(alternative, self.as_of)
         parts = days(self.scenario, alternative, self.seed, replication, self.as_of)
         return np.sort(np.concatenate([summary.delays(part, self.scenario, lanes, tenant) for part in parts]))
 
     def fairness(self, alternative: str, tenant: str) -> Fairness:
-        """Return how a tenant's senders fared beside each other, and who starved whom; simulated again."""
+        """Return how a tenant's senders fared beside each other, and who starved whom; simulated again.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        tenant : str
+            The name of one of its tenants.
+
+        Returns
+        -------
+        Fairness
+            Tables of the senders, and Jain's index.
+        """
         lanes = self.scenario.lanes(alternative, self.as_of)
         numbers = range(self.replications)
         runs = (run(self.scenario, alternative, self.seed, number, self.as_of) for number in numbers)
@@ -366,6 +603,13 @@ class Result:
 
     def fates(self, tenant: str, under: Reading | None = None) -> "pd.DataFrame":
         """Return what became of a tenant's messages on each channel, on average: `plot.comparison` draws it.
+
+        Parameters
+        ----------
+        tenant : str
+            Whose messages.
+        under : (str, str), optional
+            A limit's id and another reading of it; as asked by default.
 
         Returns
         -------

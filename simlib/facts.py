@@ -102,6 +102,13 @@ class Rate(NamedTuple):
 
     A bare amount has no period: it lasts as long as the thing it counts (a session, a message, what is in progress).
 
+    Parameters
+    ----------
+    amount : float
+        What is counted: messages, recipients, bytes, …
+    period : float, optional
+        In seconds.
+
     Examples
     --------
     >>> Rate.parse("319444/10min")
@@ -115,7 +122,23 @@ class Rate(NamedTuple):
 
     @classmethod
     def parse(cls, value: object) -> "Rate":
-        """Read ``"30/min"``, ``"319444/10min"`` or a bare number; anything else is a ValueError that says so."""
+        """Read ``"30/min"``, ``"319444/10min"`` or a bare number; anything else is a ValueError that says so.
+
+        Parameters
+        ----------
+        value : object
+            The text, a number, or a rate.
+
+        Returns
+        -------
+        Rate
+            Its period in seconds.
+
+        Raises
+        ------
+        ValueError
+            For anything else; the line says what it may look like.
+        """
         if isinstance(value, Rate):
             return value
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
@@ -130,7 +153,13 @@ class Rate(NamedTuple):
 
     @property
     def per_second(self) -> float:
-        """The rate in events per second."""
+        """The rate in events per second.
+
+        Raises
+        ------
+        ValueError
+            If there is no period.
+        """
         if self.period is None:
             raise ValueError(f"a bare amount has no rate, got {self.amount}")
         return self.amount / self.period
@@ -166,7 +195,15 @@ def _strictly(schema: Any) -> None:
 
 
 class Frozen(BaseModel):
-    """Frozen data read from TOML; a key that nobody reads is refused, not ignored."""
+    """Frozen data read from TOML; a key that nobody reads is refused, not ignored.
+
+    Examples
+    --------
+    >>> class Pair(Frozen):
+    ...     left: int = 0
+    >>> Pair(left=1)
+    Pair(left=1)
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
@@ -183,6 +220,30 @@ class Fact(Frozen):
 
     Grades: ``A`` vendor's document or code, ``B`` real transcript, ``C`` quoted, ``D`` a single claim, ``assumed``,
     ``observed`` (measured). ``assumed`` lists the fields that no source states.
+
+    Parameters
+    ----------
+    source : str
+        An address, or whatever leads to it.
+    as_of : date
+        When it was said.
+    grade : str
+        ``A`` vendor's document or code, ``B`` real transcript, ``C`` quoted, ``D`` a single claim, ``assumed``,
+        ``observed`` (measured).
+    review_by : date, optional
+        When it has to be looked at again.
+    note : str, optional
+        What the source says, and what it leaves open.
+    assumed : tuple of str, optional
+        The fields that no source states.
+    since, until : date, optional
+        From when it holds (``from`` in the file), and from when no longer.
+
+    Examples
+    --------
+    >>> fact = Fact(source="RFC 5321", as_of=dt.date(2008, 10, 1), grade="A", until=dt.date(2030, 1, 1))
+    >>> fact.holds_on(dt.date(2029, 12, 31)), fact.holds_on(dt.date(2030, 1, 1))
+    (True, False)
     """
 
     source: str = Field(default="", description="URL, or the best public description")
@@ -204,7 +265,18 @@ class Fact(Frozen):
         return self
 
     def holds_on(self, date: dt.date) -> bool:
-        """Whether the fact holds on that date (`from` included, `until` excluded)."""
+        """Whether the fact holds on that date (`from` included, `until` excluded).
+
+        Parameters
+        ----------
+        date : date
+            The day.
+
+        Returns
+        -------
+        bool
+            True if it does.
+        """
         return (self.since is None or self.since <= date) and (self.until is None or date < self.until)
 
     @property
@@ -217,7 +289,33 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def check(model: type[Checked], data: object, where: str) -> Checked:
-    """Build a model from parsed TOML, or raise one ValueError line that names file, key, rule and value."""
+    """Build a model from parsed TOML, or raise one ValueError line that names file, key, rule and value.
+
+    Parameters
+    ----------
+    model : type
+        What it has to be.
+    data : object
+        What the file has.
+    where : str
+        What an error calls it: the file.
+
+    Returns
+    -------
+    Checked
+        An instance of the model.
+
+    Raises
+    ------
+    ValueError
+        One line that names file, key, rule and value.
+
+    Examples
+    --------
+    >>> check(Fact, {"grade": "E"}, "a.toml")
+    Traceback (most recent call last):
+    ValueError: a.toml: grade: must be 'A', 'B', 'C', 'D', 'assumed' or 'observed', got 'E'
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -277,7 +375,29 @@ def _key(loc: Sequence[str | int], data: Any, missing: bool) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Parse a TOML file; a missing, broken or unfathomable one is a ValueError that names it."""
+    """Parse a TOML file; a missing, broken or unfathomable one is a ValueError that names it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        What stands in it.
+
+    Raises
+    ------
+    ValueError
+        If it is missing or broken; the line names it.
+
+    Examples
+    --------
+    >>> read_toml(Path("nowhere.toml"))
+    Traceback (most recent call last):
+    ValueError: nowhere.toml: No such file or directory
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -287,7 +407,29 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Parse a JSON file that holds an object; a missing or broken one is a ValueError that names it."""
+    """Parse a JSON file that holds an object; a missing or broken one is a ValueError that names it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        What stands in it.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, broken or no object; the line names it.
+
+    Examples
+    --------
+    >>> read_json(Path("nowhere.json"))
+    Traceback (most recent call last):
+    ValueError: nowhere.json: No such file or directory
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -75,6 +75,13 @@ def save(figure: Figure, path: str | PathLike[str] | IO[bytes]) -> None:
         What a function of this module returned.
     path : path or binary file
         Where to.
+
+    Examples
+    --------
+    >>> file = io.BytesIO()
+    >>> save(Figure(), file)
+    >>> file.getvalue()[1:4]
+    b'PNG'
     """
     # the only metadata that matplotlib adds by itself is its version
     figure.savefig(path, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
@@ -212,6 +219,16 @@ def timelines(
     -------
     Figure
         With one Axes for each alternative.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> minutes = pd.date_range("2026-12-01T10:00", periods=2, freq="min", tz="Asia/Tokyo")
+    >>> counts = {"accepted": [1, 0], "held": [0, 1], "deferred": 0, "refused": 0, "holding": 0.0}
+    >>> held = pd.DataFrame(counts, index=minutes)
+    >>> figure = timelines({"Office 365": held, "Gmail": held}, "One waits")
+    >>> [axes.get_title(loc="right") for axes in figure.axes]
+    ['1 held', '1 held']
     """
     figure = _Figure(figsize=(WIDTH, 1.3 + 1.15 * max(len(tables), 1)), dpi=DPI, layout="constrained")
     _title(figure, title)
@@ -753,6 +770,14 @@ def dependence(
     -------
     Figure
         With one Axes: a point with its 95 % interval where something was simulated.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> points = pd.DataFrame({"name": "M/M/1", "x": [0.5], "mean": [1.0], "low": [0.9], "high": [1.1]})
+    >>> figure = dependence(points, "As theory has it", "load", "wait (s)", {"M/M/1": ([0.1, 0.5], [0.1, 1.0])})
+    >>> figure.axes[0].get_xlabel()
+    'load'
     """
     figure = _Figure(figsize=(WIDTH, 4.8), dpi=DPI, layout="constrained")
     _title(figure, title)
@@ -1051,6 +1076,23 @@ def with_japanese(figure: Figure) -> Figure:
     """Give a figure's text a second font, for the letters that the first one lacks; return the figure.
 
     The font comes with `matplotlib-fontja`, which isn't imported: it would change the caller's settings.
+
+    Parameters
+    ----------
+    figure : Figure
+        What a function of this module returned.
+
+    Returns
+    -------
+    Figure
+        The same one.
+
+    Examples
+    --------
+    >>> labels = {"messages": "受理された通数", "done": "すべて受理された時刻", "deadline": "締め切り 17:30"}
+    >>> figure = finishing([[60.0]], {"自社": [60.0]}, "", dt.datetime(2026, 12, 1, 9), 30600.0, labels)
+    >>> with_japanese(figure).axes[0].get_yticklabels()[0].get_fontfamily()
+    ['DejaVu Sans', 'IPAexGothic']
     """
     from importlib.util import find_spec
 

@@ -327,6 +327,35 @@ class Provider(Frozen):
 
     `sender_check` says whether a credential is held to its addresses always, or only where they are listed.
 
+    Parameters
+    ----------
+    name : str
+        Its file's name, which every limit's id begins with.
+    title : str
+        What people call it.
+    role : str
+        ``submission`` (AUTH, port 587) or ``delivery`` (a mailbox provider's MX, port 25).
+    hosts : tuple of str, optional
+        The real ones: load tests refuse them.
+    credential : str
+        What one credential may send as: ``account``, ``domain``, ``ip`` or ``none``.
+    sender_check : str, optional
+        Whether a credential is held to its addresses ``always``, or only where they are ``listed``.
+    auth : tuple of str
+        The mechanisms of AUTH.
+    tls : str, optional
+        ``none``, ``optional`` or ``required``.
+    transport : str, optional
+        ``smtp``, or ``http`` for an API.
+    note : str, optional
+        What isn't known, and why.
+    shaping : Shaping, optional
+        What careful senders keep to; never a refusal.
+    limits : tuple of Limit, optional
+        Each with its source, date and grade.
+    replies : tuple of Sentence, optional
+        What it says, each with its source, date and grade.
+
     Examples
     --------
     >>> provider = Provider.load("sparkpost")
@@ -382,6 +411,16 @@ class Provider(Frozen):
     def load(cls, name: str) -> "Provider":
         """Read ``simlib/providers/NAME.toml``.
 
+        Parameters
+        ----------
+        name : str
+            A file's name, as `sendlab providers` lists them.
+
+        Returns
+        -------
+        Provider
+            With its facts of every date; see `on`.
+
         Raises
         ------
         ValueError
@@ -396,7 +435,23 @@ class Provider(Frozen):
         return max(dates, default=dt.date(1970, 1, 1))
 
     def limit(self, id_: str) -> Limit:
-        """Return the limit of that id, with or without the provider's name before it."""
+        """Return the limit of that id, with or without the provider's name before it.
+
+        Parameters
+        ----------
+        id_ : str
+            ``messages-per-minute`` or ``office365/messages-per-minute``.
+
+        Returns
+        -------
+        Limit
+            Amount, window, stage and sources.
+
+        Raises
+        ------
+        ValueError
+            If there is no such limit; the line lists those that there are.
+        """
         for limit in self.limits:
             if limit.id == id_.removeprefix(f"{self.name}/"):
                 return limit
@@ -432,7 +487,18 @@ class Provider(Frozen):
         ]
 
     def on(self, date: dt.date) -> "Provider":
-        """Return the provider as the facts say it is on that date."""
+        """Return the provider as the facts say it is on that date.
+
+        Parameters
+        ----------
+        date : date
+            The day.
+
+        Returns
+        -------
+        Provider
+            Another one; facts that begin later or have ended are left out.
+        """
         return self.model_copy(
             update={
                 "limits": tuple(limit for limit in self.limits if limit.holds_on(date)),
@@ -441,11 +507,33 @@ class Provider(Frozen):
         )
 
     def read_as(self, readings: Mapping[str, str]) -> "Provider":
-        """Return the provider with other readings of its limits: ``{"messages-per-minute": "reject"}``."""
+        """Return the provider with other readings of its limits: ``{"messages-per-minute": "reject"}``.
+
+        Parameters
+        ----------
+        readings : mapping of str to str
+            By the limit's id, the reading's name.
+
+        Returns
+        -------
+        Provider
+            Another one.
+        """
         return self._with({self.limit(id_).id: self.limit(id_).read_as(name) for id_, name in readings.items()})
 
     def set(self, limits: Mapping[str, object]) -> "Provider":
-        """Return the provider with an account's own amounts: ``{"messages-per-day": "50000/d"}``, or ``"off"``."""
+        """Return the provider with an account's own amounts: ``{"messages-per-day": "50000/d"}``, or ``"off"``.
+
+        Parameters
+        ----------
+        limits : mapping of str to object
+            By the limit's id, an amount such as ``"50000/d"``.
+
+        Returns
+        -------
+        Provider
+            Another one.
+        """
         changed = {}
         for id_, amount in limits.items():
             limit = self.limit(id_)
@@ -461,6 +549,18 @@ class Provider(Frozen):
 
         A refusal that isn't sourced names itself as ours: a fake never speaks an invented sentence in a provider's
         name.
+
+        Parameters
+        ----------
+        when : str
+            The occasion: ``banner``, ``auth_failed``, ``send-as``, …
+        stage : str
+            The command that is answered, where no source says: one of `STAGES`.
+
+        Returns
+        -------
+        Reply
+            Placeholders are still in its text.
         """
         said = [sentence for sentence in self.replies if sentence.when == when]
         # several may be told apart by stage; a single one is said wherever the occasion arises
@@ -482,11 +582,33 @@ class Provider(Frozen):
         return by_limit or self.speaks_of("unauthenticated")
 
     def speaks_of(self, when: When) -> bool:
-        """Whether the facts have a sentence for that occasion."""
+        """Whether the facts have a sentence for that occasion.
+
+        Parameters
+        ----------
+        when : str
+            The occasion: ``banner``, ``auth_failed``, ``send-as``, …
+
+        Returns
+        -------
+        bool
+            True if it has.
+        """
         return any(sentence.when == when for sentence in self.replies)
 
     def refusal(self, limit: Limit) -> Reply:
-        """Return what the client reads when it is over the limit."""
+        """Return what the client reads when it is over the limit.
+
+        Parameters
+        ----------
+        limit : Limit
+            One of its limits.
+
+        Returns
+        -------
+        Reply
+            The published sentence, or one that says it isn't published.
+        """
         full_id = f"{self.name}/{limit.id}"
         unpublished = {"reject": 550, "close": 421}.get(limit.on_excess, 451)
         code, enhanced, text = limit.reply or (

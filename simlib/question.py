@@ -275,6 +275,11 @@ def from_team(
     -----
     All at the start is what Sales Connect does: a campaign's step has a time, and no random spacing. It is also the
     hardest case.
+
+    Examples
+    --------
+    >>> [candidate.name for candidate in from_team(25, 40, have={"office365": 25, "sparkpost": None})]
+    ['office365', 'sparkpost']
     """
     for flag, value, least in (("senders", senders, 1), ("per-sender", per_sender, 1), ("group-email", group_email, 0)):
         if value < least:
@@ -326,10 +331,32 @@ def from_team(
 def from_scenario(scenario: Scenario, deadline: str | None = None) -> tuple[Candidate, ...]:
     """Ask about a scenario: each of its alternatives is a candidate.
 
+    Parameters
+    ----------
+    scenario : Scenario
+        The question.
+    deadline : str, optional
+        A time of day; the scenario's own by default.
+
+    Returns
+    -------
+    tuple of Candidate
+        One for each alternative.
+
     Raises
     ------
     ValueError
         If neither the scenario nor the argument has a deadline.
+
+    Examples
+    --------
+    >>> scenario = Scenario.build({
+    ...     "name": "40 at once", "duration": "1h", "deadline": "00:30",
+    ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 40}}],
+    ...     "alternatives": {"Office 365": {"channels": [{"name": "o365", "tenants": ["us"], "to": "office365"}]}},
+    ... })
+    >>> [candidate.name for candidate in from_scenario(scenario)]
+    ['Office 365']
     """
     if deadline is not None:
         scenario = scenario.replace(deadline=deadline)

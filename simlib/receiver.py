@@ -52,6 +52,12 @@ class Account:
         SMTP AUTH is switched off for it.
     revoked : bool
         Its OAuth grant is withdrawn: no new token, and the old ones fail.
+
+    Examples
+    --------
+    >>> account = Account("key", domains=frozenset({"us.example"}))
+    >>> account.disabled, sorted(account.domains)
+    (False, ['us.example'])
     """
 
     user: str
@@ -408,7 +414,20 @@ class Receiver:
     # The session
 
     def connect(self, ip: str, now: float) -> tuple[Session, Reply]:
-        """Open a session; a reply of 4yz or 5yz means that the provider closes it at once."""
+        """Open a session; a reply of 4yz or 5yz means that the provider closes it at once.
+
+        Parameters
+        ----------
+        ip : str
+            The address it comes from.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        tuple of (Session, Reply)
+            The session, and the banner or what refuses it.
+        """
         session = self._open(ip)
         return session, self._greet(session, now)
 
@@ -422,7 +441,20 @@ class Receiver:
         return self._refusal(session, "CONNECT", now) or self._says("banner", "CONNECT")
 
     def ehlo(self, session: Session, now: float) -> Reply:
-        """EHLO or HELO; a transaction in progress is dropped (RFC 5321 §4.1.4)."""
+        """EHLO or HELO; a transaction in progress is dropped (RFC 5321 §4.1.4).
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         refusal = self._refusal(session, "EHLO", now)
         if refusal:
             return refusal
@@ -431,7 +463,20 @@ class Receiver:
         return self._says("ehlo_tls" if session.tls else "ehlo", "EHLO")
 
     def starttls(self, session: Session, now: float) -> Reply:
-        """STARTTLS; what was said before it is forgotten (RFC 3207 §4.2)."""
+        """STARTTLS; what was said before it is forgotten (RFC 3207 §4.2).
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         if session.tls:
             return self._says("bad_sequence", "EHLO")
         self._end_transaction(session, now, failed=True)
@@ -445,6 +490,18 @@ class Receiver:
         """AUTH, before it is said who it is: what refuses it already, or None.
 
         Where no limit at AUTH needs a name, they are all asked here, whatever else may be wrong.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply or None
+            The refusal.
         """
         refusal = self._refusal(session, "AUTH", now) if self._nameless else None
         if refusal:
@@ -478,6 +535,11 @@ class Receiver:
             Whether the mechanism is XOAUTH2 or OAUTHBEARER.
         begun : bool
             Whether `begin_auth` has let it begin already.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
         """
         refusal = None if begun else self.begin_auth(session, now)
         if refusal:
@@ -506,7 +568,26 @@ class Receiver:
         session.account = session.tenant = ""
 
     def log_in(self, session: Session, user: str, secret: str, now: float, token: bool = False) -> Reply:
-        """EHLO, STARTTLS where it is required, EHLO again and AUTH at one moment: the first refusal, or the 235."""
+        """EHLO, STARTTLS where it is required, EHLO again and AUTH at one moment: the first refusal, or the 235.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        user : str
+            The name given, a mailbox or the user of a domain's credential.
+        secret : str
+            The password, or the access token where `token` is true.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+        token : bool, optional
+            Whether the mechanism is XOAUTH2 or OAUTHBEARER.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         if self._busy["EHLO"] or self.blocked:
             refusal = self._refusal(session, "EHLO", now)
             if refusal:
@@ -529,7 +610,22 @@ class Receiver:
         return None if account is not None and secret == account.password else says("auth_failed", "AUTH")
 
     def issue_token(self, user: str, refresh_token: str, now: float) -> str | None:
-        """Give an access token for `TOKEN_LIFETIME` seconds; None if the grant is unknown or revoked (RFC 6749 §6)."""
+        """Give an access token for `TOKEN_LIFETIME` seconds; None if the grant is unknown or revoked (RFC 6749 §6).
+
+        Parameters
+        ----------
+        user : str
+            Whose token.
+        refresh_token : str
+            What proves the grant.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        str or None
+            The access token.
+        """
         account = self.accounts.get(user.lower())
         if account is None or account.revoked or refresh_token != account.refresh_token:
             return None
@@ -539,19 +635,46 @@ class Receiver:
         return token
 
     def revoke(self, user: str) -> None:
-        """Withdraw an account's OAuth grant: its tokens fail at once, and none is issued until it is given again."""
+        """Withdraw an account's OAuth grant: its tokens fail at once, and none is issued until it is given again.
+
+        Parameters
+        ----------
+        user : str
+            Whose grant; an unknown name changes nothing.
+        """
         account = self.accounts.get(user.lower())
         if account is not None:
             account.revoked = True
             self._tokens = {token: owned for token, owned in self._tokens.items() if owned[0] is not account}
 
     def quit(self, session: Session, now: float) -> Reply:
-        """QUIT: the session is over."""
+        """QUIT: the session is over.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         self.disconnect(session, now)
         return self._says("quit", "EOD")
 
     def disconnect(self, session: Session, now: float) -> None:
-        """End the session, by whichever side; what it occupied is free from `now` on."""
+        """End the session, by whichever side; what it occupied is free from `now` on.
+
+        Parameters
+        ----------
+        session : Session
+            The session that ends.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+        """
         if session.started or session.taken:
             self._end_transaction(session, now, failed=True)
         while session.occupied:
@@ -562,7 +685,24 @@ class Receiver:
     # The transaction
 
     def mail(self, session: Session, mail_from: str, now: float, size: int = 0) -> Reply:
-        """MAIL FROM, with the size that the client declares (RFC 1870), in bytes."""
+        """MAIL FROM, with the size that the client declares (RFC 1870), in bytes.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        mail_from : str
+            The envelope's sender; empty for a report's.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+        size : int, optional
+            What the client declares, in bytes; 0: nothing.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         if not session.greeted or session.started:
             return self._says("bad_sequence" if session.started else "ehlo_first", "MAIL")
         if not session.account:
@@ -594,7 +734,22 @@ class Receiver:
         return self._mail
 
     def rcpt(self, session: Session, rcpt_to: str, now: float) -> Reply:
-        """RCPT TO; each recipient is counted on its own."""
+        """RCPT TO; each recipient is counted on its own.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        rcpt_to : str
+            The recipient's address.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         if not session.started:
             return self._says("bad_sequence", "RCPT")
         session.recipients += 1
@@ -607,7 +762,20 @@ class Receiver:
         return self._rcpt
 
     def data(self, session: Session, now: float) -> Reply:
-        """Answer the verb DATA; the message follows if it is 354."""
+        """Answer the verb DATA; the message follows if it is 354.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         if not session.started or not session.recipients:
             return self._says("no_recipients" if session.started else "bad_sequence", "DATA")
         if self._busy["DATA"] or self.blocked:
@@ -618,6 +786,22 @@ class Receiver:
         """MAIL, RCPT for each of `recipients` and DATA at one moment: the first refusal, or the 354.
 
         A client whose RCPT or DATA is refused sends RSET; so does this.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        mail_from : str
+            The envelope's sender.
+        recipients : int
+            How many RCPT commands there are.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
         """
         reply = self.mail(session, mail_from, now)
         if reply.code >= 400:
@@ -653,6 +837,11 @@ class Receiver:
             The time of the dot, in seconds. The reply leaves `Reply.delay` later.
         header_from : str, optional
             The address of the From header; the envelope's by default.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
         """
         if not session.started or not session.recipients:
             return self._says("bad_sequence", "EOD")
@@ -669,7 +858,20 @@ class Receiver:
         return verdict
 
     def rset(self, session: Session, now: float) -> Reply:
-        """RSET: the transaction is dropped, and what it took is given back."""
+        """RSET: the transaction is dropped, and what it took is given back.
+
+        Parameters
+        ----------
+        session : Session
+            The session that the command came in.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        Reply
+            What the client gets.
+        """
         self._end_transaction(session, now, failed=True)
         return self._says("rset", "MAIL")
 
@@ -771,7 +973,20 @@ class Receiver:
         return None if self._opinion is None else self._opinion.reputation
 
     def band(self, ip: str, now: float) -> Band:
-        """Return the band that an IP is in at a moment; ``high`` where the provider keeps no opinion."""
+        """Return the band that an IP is in at a moment; ``high`` where the provider keeps no opinion.
+
+        Parameters
+        ----------
+        ip : str
+            The sending address.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        str
+            ``high``, ``medium``, ``low`` or ``blocked``.
+        """
         if ip in self.blocked:
             return "blocked"
         return "high" if self._opinion is None else self._opinion.of(ip, now).standing.band
@@ -779,7 +994,22 @@ class Receiver:
     # What goes over the wire
 
     def render(self, reply: Reply, session: Session, now: float) -> str:
-        """Fill the placeholders of a reply's text in, as of the moment at which it leaves."""
+        """Fill the placeholders of a reply's text in, as of the moment at which it leaves.
+
+        Parameters
+        ----------
+        reply : Reply
+            What the client gets.
+        session : Session
+            Where it is said.
+        now : float
+            The time, in seconds since second 0; never before that of an earlier command.
+
+        Returns
+        -------
+        str
+            The text as on the wire, lines joined by newlines.
+        """
         if "{" not in reply.text:
             return reply.text
         return render(

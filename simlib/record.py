@@ -25,6 +25,24 @@ def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
         The record.
     zero : datetime
         The moment of second 0, with a zone.
+
+    Returns
+    -------
+    DataFrame
+        A row an attempt, in the order of the decisions.
+
+    Examples
+    --------
+    >>> from simlib.experiment import run
+    >>> from simlib.scenario import Scenario
+    >>> scenario = Scenario.build({
+    ...     "name": "one", "duration": "1h", "start": "2026-12-01T09:00+09:00",
+    ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 1}}],
+    ...     "alternatives": {"Office 365": {"channels": [{"name": "o365", "tenants": ["us"], "to": "office365"}]}},
+    ... })
+    >>> table = frame(run(scenario, "Office 365"), scenario.zero)
+    >>> table.loc[0, "message_id"], int(table.loc[0, "code"]), str(table.loc[0, "created_at"])
+    ('us-0', 250, '2026-12-01 09:00:00+09:00')
     """
     import pandas as pd
 
@@ -78,12 +96,26 @@ def ledger(path: str | Path) -> "pd.DataFrame":
         A file of JSON Lines: ``client.jsonl`` or ``server.jsonl`` of `sendlab load --out`, or what `sendlab serve
         --ledger` writes. Times in it are scenario seconds.
 
+    Returns
+    -------
+    DataFrame
+        A row a line.
+
     Raises
     ------
     ValueError
         If a line can't be read; a last one that was cut off in the middle is left out.
     OSError
         If the file can't be read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "server.jsonl")
+    ...     _ = file.write_text('{"time": 1.5, "code": 250}' + chr(10))
+    ...     ledger(file).to_dict("records")
+    [{'time': 1.5, 'code': 250}]
     """
     import pandas as pd
 

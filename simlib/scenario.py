@@ -96,6 +96,39 @@ def _deadline(value: object) -> object:
 class Scenario(Frozen):
     """A question: who sends what when, and which ways there are to send it.
 
+    Parameters
+    ----------
+    name : str
+        What the answer is headed with.
+    duration : duration
+        How long the run is: ``"10h"``; in seconds once read.
+    transient : duration, optional
+        What is cut off at the beginning, of a steady study; in seconds once read.
+    start : datetime or time, optional
+        Second 0.
+    deadline : time, optional
+        When `on_time` is counted.
+    time_scale : float, optional
+        How many times faster than the clock `load` and `validate` run.
+    tenants : tables
+        Who sends, what and when (`workload.Tenant`).
+    alternatives : table of tables
+        The ways there are to send it, each a list of channels (`channel.Channel`).
+    events : tables, optional
+        What happens to credentials and IPs.
+    reputation : bool or table, optional
+        Whether complaints change an IP's limits, and by which numbers.
+    readings : table, optional
+        Which reading of a disputed limit is meant, by the limit's id.
+    limits : table, optional
+        An account's own amounts, by the limit's id: ``"50000/d"``.
+    providers : table of tables, optional
+        Providers of one's own, with the fields of the facts.
+
+    Notes
+    -----
+    These are the keys of the scenario file; DESIGN §6 says more of each. A key that isn't one is refused.
+
     Examples
     --------
     >>> scenario = Scenario.build({
@@ -144,10 +177,24 @@ class Scenario(Frozen):
     def load(cls, path: str | Path) -> "Scenario":
         """Read a scenario file, TOML or (with the ending ``.json``) JSON.
 
+        Parameters
+        ----------
+        path : str or Path
+            The file; traces are looked for beside it.
+
+        Returns
+        -------
+        Scenario
+            Checked: whatever can be wrong with it has been looked for.
+
         Raises
         ------
         ValueError
             One line that names file, key and value, if anything in it can't be.
+
+        Examples
+        --------
+        ``Scenario.load("scenarios/team_day.toml")``
         """
         path = Path(path)
         data = read_json(path) if path.suffix == ".json" else read_toml(path)
@@ -155,7 +202,27 @@ class Scenario(Frozen):
 
     @classmethod
     def build(cls, data: Mapping[str, Any], where: str = "scenario", folder: Path = Path()) -> "Scenario":
-        """Check a scenario given as the dictionary that its TOML would be; `folder` is where traces are looked for."""
+        """Check a scenario given as the dictionary that its TOML would be; `folder` is where traces are looked for.
+
+        Parameters
+        ----------
+        data : mapping
+            The keys of the file.
+        where : str, optional
+            What an error calls it.
+        folder : Path, optional
+            Where traces are looked for.
+
+        Returns
+        -------
+        Scenario
+            Checked.
+
+        Raises
+        ------
+        ValueError
+            One line that names key and value, if anything in it can't be.
+        """
         own: dict[str, Any] = copy.deepcopy(dict(data))
         if isinstance(own.get("tenants"), list):
             own["tenants"] = [_with_paths(tenant, folder.absolute()) for tenant in own["tenants"]]
@@ -173,6 +240,21 @@ class Scenario(Frozen):
 
     def replace(self, **changes: Any) -> "Scenario":
         """Return a changed copy: tables are merged, lists of named tables changed by name, all else replaced.
+
+        Parameters
+        ----------
+        **changes
+            Keys of the scenario file; a table's keys are changed one by one.
+
+        Returns
+        -------
+        Scenario
+            Another one, checked; this one stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the changed one can't be.
 
         Examples
         --------
@@ -260,7 +342,20 @@ class Scenario(Frozen):
         return dt.datetime.combine(self.date, self.start, dt.UTC)
 
     def messages(self, seed: int, replication: int) -> Messages:
-        """Draw what all tenants offer in one replication; the same in every alternative."""
+        """Draw what all tenants offer in one replication; the same in every alternative.
+
+        Parameters
+        ----------
+        seed : int
+            Which random streams: the same seed gives the same messages.
+        replication : int
+            Which run, from 0.
+
+        Returns
+        -------
+        Messages
+            In the order of creation.
+        """
         return offered(self.tenants, self.day, seed, replication)
 
     def days(self, seed: int, replication: int) -> Iterator[tuple[float, Messages]]:
@@ -268,7 +363,20 @@ class Scenario(Frozen):
         return by_day(self.tenants, self.day, seed, replication)
 
     def provider(self, name: str, as_of: dt.date | None = None) -> Provider:
-        """Return a provider as it is on that date, under this scenario's readings and amounts."""
+        """Return a provider as it is on that date, under this scenario's readings and amounts.
+
+        Parameters
+        ----------
+        name : str
+            One of the shipped providers, or of the scenario's own.
+        as_of : date, optional
+            The date whose facts apply; the scenario's by default.
+
+        Returns
+        -------
+        Provider
+            The facts.
+        """
         return self._provider_under(self.readings, name, as_of)
 
     def _provider_under(self, readings: Mapping[str, str], name: str, as_of: dt.date | None) -> Provider:
@@ -278,7 +386,20 @@ class Scenario(Frozen):
         return provider.set({id_: amount for id_, amount in self.limits.items() if id_.startswith(own)})
 
     def lanes(self, alternative: str, as_of: dt.date | None = None) -> tuple[Lane, ...]:
-        """Return an alternative's channels, each on its way to each of its providers, with every default filled in."""
+        """Return an alternative's channels, each on its way to each of its providers, with every default filled in.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        as_of : date, optional
+            The date whose facts apply; the scenario's by default.
+
+        Returns
+        -------
+        tuple of Lane
+            What `channel.simulate` takes.
+        """
         key = alternative, as_of
         if key not in self._lanes:
             providers = {name: self.provider(name, as_of) for name in self._provider_names(alternative)}
@@ -296,7 +417,20 @@ class Scenario(Frozen):
         return None if self.reputation is False else Rules.of(own)
 
     def opinion(self, provider: Provider, seed: int = 1, replication: int = 0) -> Reputation | None:
-        """Return how a provider forms its opinion of an IP, and with which luck; None if it has none."""
+        """Return how a provider forms its opinion of an IP, and with which luck; None if it has none.
+
+        Parameters
+        ----------
+        provider : Provider
+            A mailbox provider.
+        seed, replication : int, optional
+            Which run of the random streams.
+
+        Returns
+        -------
+        Reputation or None
+            What `Receiver` takes.
+        """
         if provider.role != "delivery" or self.rules is None:
             return None
         rates = {one.domain: one.complaints(seed, replication) for one in self.tenants}
@@ -306,6 +440,18 @@ class Scenario(Frozen):
         """Return one receiver for each provider of an alternative, with the accounts of those who send there.
 
         `seed` and `replication` say with which luck mail is complained about, where reputation is on.
+
+        Parameters
+        ----------
+        lanes : sequence of Lane
+            The channels of an alternative.
+        seed, replication : int, optional
+            Which run of the random streams.
+
+        Returns
+        -------
+        dict of str to Receiver
+            By the provider's name.
         """
         found: dict[str, Receiver] = {}
         for lane in lanes:
@@ -319,7 +465,20 @@ class Scenario(Frozen):
     def incidents(
         self, lanes: Sequence[Lane], rng: Callable[..., np.random.Generator]
     ) -> list[tuple[Incident, tuple[str, ...]]]:
-        """Draw what happens to credentials and IPs in one run of an alternative, and at which providers."""
+        """Draw what happens to credentials and IPs in one run of an alternative, and at which providers.
+
+        Parameters
+        ----------
+        lanes : sequence of Lane
+            The channels of an alternative.
+        rng : callable
+            Gives the random stream of a name.
+
+        Returns
+        -------
+        list of (Incident, tuple of str)
+            Times in seconds.
+        """
         found: list[tuple[Incident, tuple[str, ...]]] = []
         # an entry in a block list expires by itself, where reputation is on
         listed = math.inf if self.rules is None else self.rules.listed_days * DAY
@@ -345,7 +504,20 @@ class Scenario(Frozen):
         return _apart(sorted(found, key=lambda pair: pair[0].at))
 
     def rests_on(self, alternatives: Sequence[str], as_of: dt.date | None = None) -> list[dict[str, str]]:
-        """List what these alternatives assume: facts graded assumed or with an assumed field, and own figures."""
+        """List what these alternatives assume: facts graded assumed or with an assumed field, and own figures.
+
+        Parameters
+        ----------
+        alternatives : sequence of str
+            Their names.
+        as_of : date, optional
+            The date whose facts apply; the scenario's by default.
+
+        Returns
+        -------
+        list of dict
+            ``id`` and ``grade`` of each.
+        """
         found: dict[str, str] = {}
         for alternative in alternatives:
             for lane in self.lanes(alternative, as_of):
@@ -393,6 +565,18 @@ class Scenario(Frozen):
 
         Readings that differ in nothing but the sentence are left out: they change no number. Where the scenario has
         chosen one, ``"published"`` is another.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+        as_of : date, optional
+            The date whose facts apply; the scenario's by default.
+
+        Returns
+        -------
+        list of (str, str)
+            Limit and reading.
         """
         found = []
         for name in self._provider_names(alternative):
@@ -407,7 +591,13 @@ class Scenario(Frozen):
         return found
 
     def random_parts(self) -> list[str]:
-        """List what differs between replications (DESIGN §9)."""
+        """List what differs between replications (DESIGN §9).
+
+        Returns
+        -------
+        list of str
+            In words; empty where every replication is the same.
+        """
         parts = [f"{group}: {key}" for group, key in self._drawn()]
         for tenant in self._tables_of_tenants():
             for number, arrival in enumerate(tenant.arrivals, 1):

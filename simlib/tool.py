@@ -45,6 +45,17 @@ class Habit(Fact):
 class Tool(Frozen):
     """The application that sends (Sales Connect, Outreach, Postfix, …).
 
+    Parameters
+    ----------
+    name : str
+        Its file's name.
+    title : str
+        What people call it.
+    note : str, optional
+        What isn't known.
+    habits : tuple of Habit
+        What it does on each kind of channel, with source, date and grade.
+
     Examples
     --------
     >>> str(Tool.load("sales-connect").habit("office365").pace)
@@ -58,11 +69,38 @@ class Tool(Frozen):
 
     @classmethod
     def load(cls, name: str) -> "Tool":
-        """Read ``simlib/tools/NAME.toml``; an unknown name is a ValueError that lists the known ones."""
+        """Read ``simlib/tools/NAME.toml``; an unknown name is a ValueError that lists the known ones.
+
+        Parameters
+        ----------
+        name : str
+            A file's name in ``simlib/tools``.
+
+        Returns
+        -------
+        Tool
+            What is known of it.
+
+        Raises
+        ------
+        ValueError
+            If there is no such tool; the line lists those that there are.
+        """
         return _load(name)
 
     def habit(self, provider: str) -> Habit | None:
-        """Return what the tool does on channels to that provider, None if no source says."""
+        """Return what the tool does on channels to that provider, None if no source says.
+
+        Parameters
+        ----------
+        provider : str
+            Where the channel leads to.
+
+        Returns
+        -------
+        Habit or None
+            Pace, connections, retries.
+        """
         named = [habit for habit in self.habits if provider in habit.providers]
         others = [habit for habit in self.habits if not habit.providers]
         return next(iter(named + others), None)
