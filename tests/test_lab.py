@@ -65,15 +65,18 @@ def test_the_checkout_is_not_unpacked_onto_itself() -> None:
     assert unpack(NOTEBOOKS).written == ()
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built and unpacked: what `pip install` puts into site-packages."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = f"from hatchling.build import build_wheel; print(build_wheel({str(folder)!r}))"
+def built(folder: Path, kind: str) -> Path:
+    """Build a wheel and unpack it: what `pip install` puts into site-packages."""
+    build = f"from hatchling.build import build_{kind} as build; print(build({str(folder)!r}))"
     ran = subprocess.run([sys.executable, "-c", build], cwd=ROOT, check=True, capture_output=True, text=True)
     with zipfile.ZipFile(folder / ran.stdout.split()[-1]) as wheel:
         wheel.extractall(folder / "site-packages")
     return folder / "site-packages"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("wheel"), "wheel")
 
 
 def test_the_wheel_has_the_notebooks(installed: Path, tmp_path: Path) -> None:
@@ -88,6 +91,10 @@ def test_the_wheel_has_the_notebooks(installed: Path, tmp_path: Path) -> None:
     )
     assert ran.stdout.split() == [str(installed / "simlib" / "__init__.py"), "sendlab-notebooks"]
     assert contents(tmp_path / "sendlab-notebooks") == contents(NOTEBOOKS)
+
+
+def test_an_editable_install_has_no_copy_of_them(tmp_path: Path) -> None:
+    assert list(built(tmp_path, "editable").rglob("*.ipynb")) == []
 
 
 # The start page
