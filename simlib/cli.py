@@ -119,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     _validate_parser(commands)
     _size_parser(commands)
 
+    _learn_parser(commands)
+
     lab = commands.add_parser(
         "lab",
         help="open the notebooks in JupyterLab",
@@ -227,6 +229,24 @@ def _size_parser(commands: Any) -> None:
     size.add_argument("--seed", type=_seed, default=1, metavar="N", help="same seed, same answer (1)")
     _facts_options(size)
     size.set_defaults(run=_size)
+
+
+def _learn_parser(commands: Any) -> None:
+    learn = commands.add_parser(
+        "learn",
+        help="which limits a provider has, from its replies",
+        description="Reads timestamped replies and says which limits they show: the window, the amount with its "
+        "interval, what counts and what the log can't tell apart. Exit 1 if for some refusals there is not enough to "
+        "say which limit it is.",
+        epilog="A table is CSV (time,code and any of took, setup, provider, session, ip, account, mail_from, "
+        "recipients, bytes, stage, enhanced, text) or a ledger (.jsonl). What --out writes can be simulated: "
+        '[providers] my-relay-observed = "my-relay-observed.toml" in a scenario.',
+    )
+    learn.add_argument("replies", metavar="REPLIES", type=Path, help="what `sendlab import` writes, or a ledger")
+    learn.add_argument("--provider", metavar="NAME", help="only this one of those in the table")
+    learn.add_argument("--out", type=_folder, metavar="DIR", help="write NAME-observed.toml here")
+    learn.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    learn.set_defaults(run=_learn)
 
 
 def _facts_options(parser: argparse.ArgumentParser, readings: bool = True) -> None:
@@ -612,6 +632,27 @@ def _progress(unit: str, quiet: bool) -> Iterator[Callable[..., None]]:
 
     with bar:
         yield tell
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from simlib.learn import learn
+
+    found = learn(options.replies, options.provider)
+    written = []
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for one in found:
+            if one.learned:
+                written.append(options.out / f"{one.slug}-observed.toml")
+                written[-1].write_text(one.toml(), encoding="utf-8")
+    if options.json:
+        providers = {one.name: one.json() for one in found}
+        print(json.dumps({"providers": providers, "written": [str(path) for path in written]}, allow_nan=False))
+    else:
+        print("\n\n".join("\n".join(one.lines()) for one in found))
+        if written:
+            print("\nwritten: " + ", ".join(map(str, written)))
+    return 0 if all(one.enough or not one.findings for one in found) and any(one.findings for one in found) else 1
 
 
 def _providers(options: argparse.Namespace) -> int:

@@ -226,6 +226,11 @@ class Scenario(Frozen):
         own: dict[str, Any] = copy.deepcopy(dict(data))
         if isinstance(own.get("tenants"), list):
             own["tenants"] = [_with_paths(tenant, folder.absolute()) for tenant in own["tenants"]]
+        if isinstance(own.get("providers"), dict):
+            own["providers"] = {
+                name: read_toml(folder / facts) if isinstance(facts, str) else facts
+                for name, facts in own["providers"].items()
+            }
         scenario = check(cls, own, where)
         scenario._data, scenario._where, scenario._folder = own, where, folder
         try:
