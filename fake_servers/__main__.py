@@ -106,6 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--reading", type=_reading, action="append", default=[], metavar="LIMIT=NAME", help="another reading of a limit"
     )
+    add(
+        "--limit",
+        type=_amount,
+        action="append",
+        default=[],
+        metavar="LIMIT=AMOUNT",
+        help="an account's own amount: office365/messages-per-minute=100/min, or off (repeatable)",
+    )
     add("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the newest fact's)")
     add("--faults", type=Path, metavar="FILE", help="what goes wrong, TOML or JSON (PUT /faults changes it)")
     add(
@@ -160,6 +168,16 @@ def _reading(text: str) -> tuple[str, str]:
     return limit, name
 
 
+def _amount(text: str) -> tuple[str, str | float]:
+    limit, equals, amount = text.partition("=")
+    if not equals or "/" not in limit or not amount:
+        raise argparse.ArgumentTypeError(f"must look like 'office365/messages-per-minute=100/min', got {text!r}")
+    try:
+        return limit, float(amount)
+    except ValueError:
+        return limit, amount
+
+
 def _clock(options: argparse.Namespace) -> Clock:
     if options.clock == "wall":
         return WallClock(options.time_scale)
@@ -201,7 +219,7 @@ def _chosen(
                 f"{provider.name} speaks {provider.transport.upper()}, not SMTP: name the others to serve them"
             )
     opinions = [None if scenario is None else scenario.opinion(provider, options.seed) for provider in providers]
-    return _read_as(providers, options.reading), start, makers, opinions
+    return _amounts(_read_as(providers, options.reading), options.limit), start, makers, opinions
 
 
 def _faults(options: argparse.Namespace, providers: Sequence[Provider]) -> Faults:
@@ -268,11 +286,23 @@ def _accounts_of(scenario: "Scenario", name: str, as_of: dt.date | None) -> Mapp
     return found
 
 
-def _read_as(providers: Sequence[Provider], readings: Sequence[tuple[str, str]]) -> list[Provider]:
+def _amounts(providers: Sequence[Provider], limits: Sequence[tuple[str, str | float]]) -> list[Provider]:
+    _are_served(providers, "--limit", limits)
+    return [
+        provider.set({limit: amount for limit, amount in limits if limit.startswith(f"{provider.name}/")})
+        for provider in providers
+    ]
+
+
+def _are_served(providers: Sequence[Provider], option: str, limits: Sequence[tuple[str, object]]) -> None:
     names = [provider.name for provider in providers]
-    for limit, _ in readings:
+    for limit, _ in limits:
         if limit.partition("/")[0] not in names:
-            raise ValueError(f"--reading must be of a provider that is served ({', '.join(names)}), got {limit!r}")
+            raise ValueError(f"{option} must be of a provider that is served ({', '.join(names)}), got {limit!r}")
+
+
+def _read_as(providers: Sequence[Provider], readings: Sequence[tuple[str, str]]) -> list[Provider]:
+    _are_served(providers, "--reading", readings)
     return [
         provider.read_as({limit: name for limit, name in readings if limit.startswith(f"{provider.name}/")})
         for provider in providers

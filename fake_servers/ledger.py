@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["COLUMNS", "Ledger"]
 
 COLUMNS: Final = ("time", "provider", "session", "ip", "account", "mail_from", "recipients", "bytes", "message_id")
-COLUMNS += ("stage", "code", "enhanced", "text", "limit", "held")  # type: ignore[assignment, misc]
+COLUMNS += ("stage", "code", "enhanced", "text", "limit", "held", "opened", "tls")  # type: ignore[assignment, misc]
 
 _encode = json.JSONEncoder(separators=(", ", ": ")).encode
 

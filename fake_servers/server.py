@@ -122,6 +122,7 @@ class Message(NamedTuple):
     bytes: int = 0
     message_id: str = ""
     report: dict[str, Any] | None = None
+    opened: float = 0.0  # when its session began
 
 
 class Fake:
@@ -232,6 +233,8 @@ class Fake:
             "text": text,
             "limit": reply.limit,
             "held": reply.held,
+            "opened": message.opened,
+            "tls": session.tls,
         }
         if message.report is not None:
             entry["report"] = message.report
@@ -251,14 +254,17 @@ def _ehlo(provider: Provider, tls: bool) -> tuple[str, ...]:
     """Return the lines of the EHLO reply; where no source has it, the keywords of what works here."""
     when: When = "ehlo_tls" if tls else "ehlo"
     lines = provider.says(when, "EHLO").text.split("\n")
-    if provider.speaks_of(when):
-        return tuple(lines)
     caps = [limit for limit in provider.limits if (limit.count, limit.per) == ("bytes", "message") and limit.limit]
+    if provider.speaks_of(when):
+        sizes = {
+            f"SIZE {limit.limit.amount:.0f}" for limit in caps if limit.limit
+        }  # of an account's own, if it has one
+        return tuple(sizes.pop() if sizes and line.startswith("SIZE ") else line for line in lines)
     if provider.tls != "none" and not tls:
         lines.append("STARTTLS")
     if provider.auth and (tls or provider.tls != "required"):
         lines.append(" ".join(("AUTH", *provider.auth)))
-    lines += [f"SIZE {limit.limit.amount}" for limit in caps if limit.limit]
+    lines += [f"SIZE {limit.limit.amount:.0f}" for limit in caps if limit.limit]
     return (*lines, "PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8")
 
 
@@ -399,6 +405,7 @@ class Connection(SMTP):
         self._mail_from: str | None = None  # of the transaction in progress
         self._size = 0
         self._now = 0.0
+        self._opened = 0.0
         self.dialogue: Session
 
     # The connection
@@ -482,7 +489,8 @@ class Connection(SMTP):
         assert self.session is not None
         if self.session.peer is None:
             raise ConnectionResetError  # it has gone before anybody saw who it was
-        self.dialogue, reply = fake.receiver.connect(self.session.peer[0], self._tick())
+        self._opened = self._tick()
+        self.dialogue, reply = fake.receiver.connect(self.session.peer[0], self._opened)
         if self._implicit_tls:
             fake.receiver.starttls(self.dialogue, self._now)
         fake.sessions += 1
@@ -602,7 +610,8 @@ class Connection(SMTP):
             self._overshoot += 1
         if self._errors >= ERRORS or self._overshoot > OVERSHOOT:
             reply = Reply(*TOO_MANY_ERRORS, stage)
-        message = Message(dialogue.account if account is None else account, message_id=message_id)
+        who = dialogue.account if account is None else account
+        message = Message(who, message_id=message_id, opened=self._opened)
         if self._mail_from is not None and stage in ("MAIL", "RCPT", "DATA", "EOD"):
             recipients = dialogue.recipients if stage != "MAIL" else 0
             message = message._replace(mail_from=self._mail_from, recipients=recipients, bytes=self._size)
@@ -840,7 +849,8 @@ class Connection(SMTP):
             return
         leaves = now + reply.delay
         text = receiver.render(reply, dialogue, leaves)
-        message = Message(dialogue.account, self._mail_from or "", dialogue.recipients, size, message_id, report)
+        sender, recipients = self._mail_from or "", dialogue.recipients
+        message = Message(dialogue.account, sender, recipients, size, message_id, report, self._opened)
         fake.note(dialogue, reply, text, now, message)
         self._mail_from = None
         if reply.fault:

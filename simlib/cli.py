@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "loadtests.reconcile", *given[1:]])
     parser = _parser()
     passed: list[str] = []
-    if given[:1] in (["lab"], ["app"]) and "--" in given:
+    if given[:1] in (["lab"], ["app"], ["audit"]) and "--" in given:
         given, passed = given[: given.index("--")], given[given.index("--") + 1 :]
     options = parser.parse_args(given, argparse.Namespace(passed=passed))
     if options.command is None:
@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     _load_parser(commands)
     _validate_parser(commands)
     _size_parser(commands)
+    _audit_parser(commands)
 
     _learn_parser(commands)
 
@@ -249,6 +250,41 @@ def _learn_parser(commands: Any) -> None:
     learn.set_defaults(run=_learn)
 
 
+def _audit_parser(commands: Any) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="how your own mailer behaves at a provider when things go wrong",
+        usage="%(prog)s PROVIDER [options] [-- COMMAND ARGUMENT...]",
+        description="Runs COMMAND, your mailer, against a fake of the provider: once while all is well, and once for "
+        "each thing that goes wrong (deferred, refused, reply lost, connection dropped, 421, too large, token expired, "
+        "quota). Gives a verdict for each rule, with the lines of the server's ledger that show it; what a run could "
+        "not test is not tested, never passed. Exit 1 if a rule fails.",
+        epilog="In COMMAND, {host} {port} {user} {password} {token} {ca} are filled in, and {refresh_token} "
+        "{token_url} {control}. It should send half a dozen messages or more, each with a Message-ID, and last as long "
+        "as its mail does. Without COMMAND, whoever connects is audited; a trial ends when it has gone quiet, the "
+        "audit with Ctrl-C. example: sendlab audit office365 -- python mailer.py --host {host} --port {port} --ca {ca}",
+    )
+    audit.add_argument("provider", metavar="PROVIDER", help="whose fake (see `sendlab providers`)")
+    audit.add_argument("--rules", type=_rules, metavar="LIST", help="only these: backoff,storm (all)")
+    audit.add_argument(
+        "--clock", choices=("wall", "virtual"), default="wall", help="virtual: COMMAND moves it, POST {control}/clock"
+    )
+    audit.add_argument(
+        "--time-scale", type=_positive, metavar="X", help="provider's seconds in a real one, if COMMAND hurries so (1)"
+    )
+    audit.add_argument("--port", type=_port, default=0, metavar="N", help="where the fake listens (any free port)")
+    audit.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        type=_own_amount,
+        metavar="LIMIT=AMOUNT",
+        help="an account's own amount: office365/messages-per-minute=100/min, or off (repeatable)",
+    )
+    _facts_options(audit)
+    audit.set_defaults(run=_audit)
+
+
 def _facts_options(parser: argparse.ArgumentParser, readings: bool = True) -> None:
     parser.add_argument("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the scenario's)")
     if readings:
@@ -261,6 +297,32 @@ def _facts_options(parser: argparse.ArgumentParser, readings: bool = True) -> No
             help="where sources disagree, another reading: office365/messages-per-minute=reject (repeatable)",
         )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+
+
+def _rules(text: str) -> list[str]:
+    from simlib.audit import RULES
+
+    rules = text.split(",")
+    unknown = next((rule for rule in rules if rule not in RULES), None)
+    if unknown is not None:
+        raise argparse.ArgumentTypeError(f"unknown rule {unknown!r} (there are: {', '.join(RULES)})")
+    return rules
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _own_amount(text: str) -> tuple[str, str | float]:
+    limit, equals, amount = text.partition("=")
+    if not equals or "/" not in limit or not amount:
+        raise argparse.ArgumentTypeError(f"must look like 'office365/messages-per-minute=100/min', got {text!r}")
+    try:
+        return limit, float(amount)
+    except ValueError:
+        return limit, amount
 
 
 def _count(text: str) -> int:
@@ -653,6 +715,36 @@ def _learn(options: argparse.Namespace) -> int:
         if written:
             print("\nwritten: " + ", ".join(map(str, written)))
     return 0 if all(one.enough or not one.findings for one in found) and any(one.findings for one in found) else 1
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from simlib.audit import RULES, judge
+    from simlib.audited import audit_json, audit_lines
+    from simlib.provider import Provider
+    from simlib.trial import Mailer, audit
+
+    virtual = options.clock == "virtual"
+    if virtual and options.time_scale is not None:
+        raise ValueError(f"--time-scale hurries the wall's clock; a virtual one is moved, got {options.time_scale:g}")
+    if virtual and not any("{control}" in word for word in options.passed):
+        raise ValueError("--clock virtual needs a COMMAND with {control}: nobody else moves the clock")
+    raw = Provider.load(options.provider)
+    if raw.transport != "smtp":
+        raise ValueError(f"{raw.name} speaks {raw.transport.upper()}, not SMTP: there is no fake of it")
+    as_of = options.as_of or raw.newest
+    provider = raw.on(as_of).read_as(dict(options.reading)).set(dict(options.limit))
+    mailer = Mailer(tuple(options.passed), options.time_scale or 1.0, virtual, options.port)
+    serve = ["--as-of", as_of.isoformat()]
+    serve += [word for one in options.reading for word in ("--reading", "=".join(one))]
+    serve += [word for limit, amount in options.limit for word in ("--limit", f"{limit}={amount}")]
+    rules = options.rules or list(RULES)
+    run = audit(provider, mailer, rules, serve, lambda said: print(f"sendlab: {said}", file=sys.stderr, flush=True))
+    verdicts = judge(run, rules)
+    if options.json:
+        print(json.dumps(audit_json(run, verdicts), allow_nan=False))
+    else:
+        print("\n".join(audit_lines(run, verdicts)))
+    return int(any(verdict.outcome == "failed" for verdict in verdicts))
 
 
 def _providers(options: argparse.Namespace) -> int:

@@ -203,7 +203,8 @@ def test_python_m_simlib_is_sendlab(hour: Path) -> None:
         (["providers", "--seed", "1"], "--seed"),
         (["--json", "compare", "{hour}"], "--json"),
         # commands of the contract, built or not
-        *(([command, "--no-such-flag"], command) for command in ("load", "validate", "audit")),
+        *(([command, "--no-such-flag"], command) for command in ("load", "validate")),
+        (["audit", "office365", "--no-such-flag"], "--no-such-flag"),
         (["size", "--no-such-flag"], "--no-such-flag"),
         *(([command, "--no-such-flag"], command) for command in ("import", "learn")),
     ],

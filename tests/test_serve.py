@@ -218,6 +218,23 @@ def test_start_and_virtual_clock_and_readings() -> None:
         client.quit()
 
 
+def test_an_account_s_own_amounts_and_the_size_that_is_announced() -> None:
+    own = "--limit", "office365/message-size=1000", "--limit", "office365/recipients-per-day=1/h"
+    with (
+        serving("office365", "postmark", *own, listeners=2) as server,
+        server.smtp() as client,
+        server.smtp(1) as other,
+    ):
+        client.starttls(context=unverified())
+        client.login(REP, "password")
+        assert client.esmtp_features["size"] == "1000"
+        client.sendmail(REP, ["b@them.example"], "Subject: x\n\nhello")
+        with pytest.raises(smtplib.SMTPDataError, match="SubmissionQuotaExceeded"):
+            client.sendmail(REP, ["b@them.example"], "Subject: x\n\nhello")
+        other.ehlo()
+        assert other.esmtp_features["size"] == "10485760"
+
+
 def test_a_scenario_brings_providers_limits_readings_start_and_accounts(tmp_path: Path) -> None:
     path = tmp_path / "two.toml"
     path.write_text(SCENARIO)
@@ -312,6 +329,10 @@ def test_faults_of_a_provider_that_is_not_served(tmp_path: Path, capsys: pytest.
         (["office365", "--reading", "x"], "must look like 'office365/messages-per-minute=reject', got 'x'"),
         (["office365", "--reading", "gmail/logins=x"], "must be of a provider that is served (office365)"),
         (["office365", "--reading", "office365/messages-per-minute=x"], "no reading 'x' of messages-per-minute"),
+        (["office365", "--limit", "x"], "must look like 'office365/messages-per-minute=100/min', got 'x'"),
+        (["office365", "--limit", "gmail/logins=1"], "--limit must be of a provider that is served (office365)"),
+        (["office365", "--limit", "office365/logins=1"], "office365 has no limit 'office365/logins'"),
+        (["office365", "--limit", "office365/messages-per-minute=5/fortnight"], "got '5/fortnight'"),
         (["office365", "--accounts", "/no/such/file"], "/no/such/file: No such file or directory"),
         (["office365", "--ledger", "/no/such/file"], "/no/such/file: No such file or directory"),
         (["office365", "--ca", "/no/such/file", "--port", "0"], "/no/such/file: No such file or directory"),

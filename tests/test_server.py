@@ -354,6 +354,8 @@ async def test_a_reply_is_held_and_nobody_else_waits() -> None:
             "text": "",
             "limit": "office365/messages-per-minute",
             "held": 60.0,
+            "opened": 0.0,
+            "tls": True,
         }
         await server.clock.advance(59.999)
         assert server.fake.waiting == 1
@@ -449,6 +451,7 @@ async def test_a_hurried_clock_decides_as_an_unhurried_one() -> None:
 
     async with running(office365(messages_per_minute="3/min")) as server:
         assert isinstance(server.clock, VirtualClock)
+        await server.clock.advance(hurried[0]["opened"])
         client = await server.log_in()
         for entry in hurried:
             await client.envelope(REP)
