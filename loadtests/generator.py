@@ -24,6 +24,7 @@ from pydantic_core import to_json
 
 from loadtests.plan import Entry, Incident, Lane, Plan, Route, share
 from loadtests.smtp import Lost, Reply, Session, text
+from loadtests.underway import UnderWay
 from simlib.sender import Due, Ips, Queue
 
 __all__ = ["LATE", "Connection", "Generator", "Note", "connections", "plain_text", "post"]
@@ -126,7 +127,10 @@ class Generator:
         for number, route in mine.items():
             line = Line(self, route, self.plan.lanes[route.lane], turns[route.lane], entries[number])
             self.lines.append(line)
-            self.waiting.extend(Connection(line) for _ in range(connections(route, len(entries[number]))))
+            for _ in range(connections(route, len(entries[number]))):
+                self.waiting.append(Connection(line, len(self.waiting)))
+        longest = max((len(entry.message_id) for mine in entries.values() for entry in mine), default=0)
+        self.under_way = UnderWay(ledger, len(self.waiting), longest)
         self._zero = time.perf_counter() - (time.time() - zero)
         for incident in self.plan.incidents:
             gevent.spawn(self._renew, incident)
@@ -151,6 +155,7 @@ class Generator:
         if self._ledger >= 0:
             for line in self.lines:
                 line.write_what_is_left()
+            self.under_way.close()
             os.close(self._ledger)
             self._ledger = -1
 
@@ -322,8 +327,9 @@ class Line:
 class Connection:
     """One connection of a line: it takes what is next, opens a session if there is none, and sends."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, place: int) -> None:
         self.line = line
+        self.place = place  # in what is under way
         self.generator = line.generator
         self.session: Session | None = None
         self.number = 0  # the session's
@@ -368,6 +374,7 @@ class Connection:
         line, generator = self.line, self.generator
         entry = line.entries[due.message]
         line.offered[due.message] = True
+        generator.under_way.note(self.place, entry.message_id, len(entry.rcpt_to), due.retry, started)
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.stage, self.timed, self._at = "CONNECT", "connect", time.perf_counter()
         reply, ended, final = Reply(0, "", ""), math.nan, False

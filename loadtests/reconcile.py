@@ -21,6 +21,9 @@ delivered
 refused
     The client's last word is final: a 5yz, or it was given up after a 4yz or without a reply (`Books.expired`).
 
+A generator that was killed left ``client.underway`` beside its ledger, and the plan: what it was offering then is
+ambiguous if a server has it, and waiting if not; what it never came to is waiting.
+
 Recipients are compared by number, since a server's line has only how many there were: a message that a relay splits is
 no duplicate as long as the parts add up. Mail from the null sender is a report about a message, never a message.
 """
@@ -41,6 +44,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic_core import from_json
+
+from loadtests.underway import beside
 
 __all__ = ["Attempt", "Books", "Example", "Outcome", "Queued", "Verdict", "reconcile"]
 
@@ -70,7 +75,7 @@ class Attempt(NamedTuple):
     retry : int
         0 for the first attempt.
     started_at, ended_at : float or None
-        In scenario seconds; None: never offered, and cut off by the end of the run.
+        In scenario seconds; None: never offered, and cut off (the run ended, or the generator was killed).
     stage : str
         The one that was answered last, or that was not answered; ``EOD`` after the dot, empty if never offered.
     code : int
@@ -210,7 +215,7 @@ class Books:
 # What a client's attempt amounts to
 _NEVER: Final = "was never offered"
 _WAITS: Final = "is not final"
-_CUT: Final = "was cut off by the end of the run"
+_CUT: Final = "was cut off: the run ended, or its generator was killed"
 _GIVEN_UP: Final = "was the last: given up"
 _REFUSED: Final = "is a refusal for good"
 _NO_REPLY: Final = "the reply to the dot was lost"
@@ -497,7 +502,7 @@ def _check(clients: Sequence[Path], servers: Sequence[Path], queue: Path | None)
         filled = False
         for path in paths:
             found = path.stat()
-            filled = filled or found.st_size > 0 or not path.is_file()
+            filled = filled or found.st_size > 0 or not path.is_file() or beside(path).exists()
             first = seen.setdefault((found.st_dev, found.st_ino), path)
             if first is not path:
                 raise ValueError(f"{path}: named twice, which would make everything in it happen twice")
@@ -554,12 +559,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _of_the_killed(path: Path, damaged: list[str]) -> Iterator[Attempt]:
+    """Yield the lines of a ledger whose generator was killed, and then what it was offering and what it never came to.
+
+    The one is in a file beside the ledger (`loadtests.underway`), the other in the plan beside it.
+    """
+    underway = {(line.message_id, line.retry): line for line in _read(beside(path), "a list", _attempt, damaged)}
+    for line in _read(path, "a client's ledger", _attempt, damaged):
+        underway.pop((line.message_id, line.retry), None)  # its reply is known
+        yield line
+    yield from underway.values()
+    plan = path.with_name("plan.jsonl")
+    if plan.exists():
+        yield from _read(plan, "a plan", _planned, damaged)
+
+
+def _planned(row: dict[str, Any]) -> Attempt:
+    return Attempt(row["message_id"], len(row["rcpt_to"]), 0, None, None, "", 0, "", False)
+
+
 def _reconcile(options: argparse.Namespace) -> int:
     damaged: list[str] = []
-    clients = (line for path in options.clients for line in _read(path, "a client's ledger", _attempt, damaged))
+    killed = [path for path in options.clients if beside(path).exists()]
+    clients = (
+        line
+        for path in options.clients
+        for line in (
+            _of_the_killed(path, damaged) if path in killed else _read(path, "a client's ledger", _attempt, damaged)
+        )
+    )
     servers = (line for path in options.server for line in _read(path, "a server's ledger", _outcome, damaged))
     queue = _read(options.queue, "the output of `postqueue -j`", _queued, damaged) if options.queue else ()
     books = reconcile(clients, servers, queue)
+    for path in killed:
+        print(f"{path}: {beside(path).name} is left: its generator was killed, or is still running", file=sys.stderr)
     for place in damaged[:DAMAGED]:
         print(f"{place}: can't be read: a line that was cut, or none of a ledger", file=sys.stderr)
     if len(damaged) > DAMAGED:
@@ -569,7 +602,8 @@ def _reconcile(options: argparse.Namespace) -> int:
     if options.json:
         examples = {name: [one._asdict() for one in found] for name, found in books.examples.items()}
         shown = {"balances": books.balances, "messages": books.messages, "expired": books.expired}
-        print(json.dumps(shown | {"unreadable": len(damaged), "unmatched": books.unmatched, "examples": examples}))
+        shown |= {"unreadable": len(damaged), "unmatched": books.unmatched, "unfinished": len(killed)}
+        print(json.dumps(shown | {"examples": examples}))
     else:
         _print(books)
     return 0 if books.balances else 1
@@ -596,7 +630,8 @@ def _explain(options: argparse.Namespace) -> int:
     """Print the lines about one message; those of the queue, which is read last, come last."""
     found: list[tuple[float, str, str, dict[str, Any]]] = []
     queue = [options.queue] if options.queue else []
-    for side, paths in (("client", options.clients), ("server", options.server), ("queue", queue)):
+    clients = [*options.clients, *(beside(path) for path in options.clients if beside(path).exists())]
+    for side, paths in (("client", clients), ("server", options.server), ("queue", queue)):
         for path in paths:
             found += ((time, side, f"{path}:{number}", row) for number, time, row in _about(path, options.explain))
     found.sort(key=itemgetter(0, 1, 2))

@@ -447,7 +447,9 @@ def load(
     offer = ask(target, ca) if target is not None and asked else None
     messages = scenario.messages(seed, 0)
     folder.mkdir(parents=True, exist_ok=True)
-    of_before = (name for kind in ("client*.jsonl", "server*.jsonl", "locust*") for name in folder.glob(kind))
+    of_before = (
+        name for kind in ("client*.jsonl", "client*.underway", "server*.jsonl", "locust*") for name in folder.glob(kind)
+    )
     for old in (*of_before, *(folder / name for name in OF_A_RELAY)):
         old.unlink(missing_ok=True)
     with contextlib.ExitStack() as stack:

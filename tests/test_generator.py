@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loads import lines
+import pytest
+from loads import lines, reconciled
 from scripted import CLOSE, GREETING, PIPELINING, Conversation, Scripted, answering, scripted
 
 from loadtests.plan import Plan
@@ -55,7 +56,15 @@ def queue(port: int, dues: Sequence[float], **lane: Any) -> dict[str, Any]:
 def sent(
     folder: Path, queues: dict[str, dict[str, Any]], duration: float = SOON, control: str = "", time_scale: float = 1.0
 ) -> Run:
-    """Run a generator; the messages of a queue have its name and a number."""
+    """Run a generator."""
+    write_plan(folder, queues, duration, control, time_scale)
+    return generated(folder)
+
+
+def write_plan(
+    folder: Path, queues: dict[str, dict[str, Any]], duration: float = SOON, control: str = "", time_scale: float = 1.0
+) -> None:
+    """Write a plan; the messages of a queue have its name and a number."""
     run = {
         **{"duration": duration, "time_scale": time_scale, "control": control, "ca": "", "incidents": []},
         "lanes": [one["lane"] for one in queues.values()],
@@ -74,7 +83,6 @@ def sent(
         for number, due in enumerate(one["dues"])
     ]
     (folder / "plan.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    return generated(folder)
 
 
 def generated(folder: Path, *stall: object) -> Run:
@@ -82,6 +90,7 @@ def generated(folder: Path, *stall: object) -> Run:
     command = [sys.executable, str(GENERATE), str(folder), *map(str, stall)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert (ran.returncode, ran.stderr) == (0, "")
+    assert not (folder / "client.underway").exists()
     rows = lines(folder / "client.jsonl")
     return Run(sorted(rows, key=lambda row: (row["started_at"] is None, row["started_at"])), json.loads(ran.stdout))
 
@@ -318,6 +327,40 @@ def test_what_is_cut_off_and_what_is_never_offered_is_in_the_ledger(tmp_path: Pa
         ("m-1", None, None, "", 0),
         ("m-2", None, None, "", 0),
     ]
+
+
+@pytest.mark.parametrize(("arrived", "fate"), [(True, "ambiguous"), (False, "waiting")])
+def test_what_a_killed_generator_was_offering_is_on_record(
+    arrived: bool, fate: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It can write nothing more: whether the server has the second message, only the server knows.
+
+    The first was refused, which its ledger has, and the third was never offered.
+    """
+    stay = threading.Event()
+    received = threading.Event()
+
+    def script(one: Conversation) -> None:
+        def wait() -> None:
+            if one.number == 2:
+                received.set()
+                stay.wait(60)
+
+        answering(EOD=b"550 5.7.1 No\r\n")(Slow(one, wait))
+
+    with scripted(script) as server:
+        write_plan(tmp_path, {"m": queue(server.port, [0.0, 0.3, 50.0], open=2)})
+        with subprocess.Popen([sys.executable, str(GENERATE), str(tmp_path)]) as process:
+            assert received.wait(60)
+            process.kill()
+        stay.set()
+        assert ids(server) == ["m-0", "m-1"]
+    assert [row["message_id"] for row in lines(tmp_path / "client.jsonl")] == ["m-0"]
+    line = {"time": 0.0, "provider": "scripted", "session": 2, "mail_from": "rep01@us.example", "recipients": 1}
+    line |= {"message_id": "m-1", "code": 250 if arrived else 450, "limit": ""}
+    (tmp_path / "server.jsonl").write_text(f"{json.dumps(line)}\n", encoding="utf-8")
+    found = reconciled(capsys, [tmp_path / "client.jsonl"], tmp_path / "server.jsonl")
+    assert (found.code, found.messages) == (0, Counter(["refused", "waiting", fate]))
 
 
 def test_every_stage_is_noted_with_the_sentence_that_refused_it(tmp_path: Path) -> None:
