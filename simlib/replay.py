@@ -9,6 +9,7 @@ import contextlib
 import datetime as dt
 import http.client
 import json
+import select
 import socket
 import ssl
 from base64 import b64encode
@@ -34,6 +35,8 @@ __all__ = ["Command", "Exact", "Recorder", "exact", "record", "replay"]
 PATIENCE: Final = 2_000  # questions until the server has to have read what was sent
 ENOUGH: Final = 100  # differences after which a replay has nothing more to say
 TIMEOUT: Final = 60.0  # seconds of real time that a reply may take before the replay gives up
+QUIET: Final = 0.05  # seconds of real time without a reply after which it is asked whether the server holds it back
+NO_REPLY: Final = (0, "no reply")
 
 What = Literal["connect", "ehlo", "log_in", "offer", "end_of_data", "disconnect", "token", "password", "state"]
 
@@ -247,12 +250,13 @@ def replay(
         one = _Replay(running, {name: lane.provider for name, lane in lanes.items()}, control, context)
         stack.callback(one.close)
         for number, command in enumerate(log):
-            if len(one.differences) > ENOUGH:
+            if one.over or len(one.differences) > ENOUGH:
                 break
             one.do(command)
             if progress is not None and number % 500 == 0:
                 progress(number, len(log))
-        one.finish(scenario.duration)
+        if not one.over:
+            one.finish(scenario.duration)
         return one.differences
 
 
@@ -303,7 +307,10 @@ class _Client:
         while True:
             end = self.received.find(b"\n")
             while end < 0:
-                more = self.socket.recv(4096)
+                try:
+                    more = self.socket.recv(4096)
+                except TimeoutError:
+                    return NO_REPLY
                 if not more:
                     return 0, "the server closed the connection"
                 self.received += more
@@ -327,6 +334,7 @@ class _Replay:
         self.clients: dict[tuple[str, int], _Client] = {}
         self.tokens: dict[str, str] = {}
         self.differences: list[str] = []
+        self.over = False  # simulation and server have parted so far that nothing after it can be compared
         self.now = 0.0
         self.releases: list[float] = []  # when what is held now leaves
         self.offered = 0
@@ -376,6 +384,7 @@ class _Replay:
         if got != wanted and not (command.what in ("ehlo", "connect") and got[0] == wanted[0] < 400):
             where = f"{command.provider}, session {command.session}, {command.what} at {command.at:.6f} s"
             self.differences.append(f"{where}: simulated {wanted[0]} {wanted[1]!r}, got {got[0]} {got[1]!r}")
+            self.over = got == NO_REPLY
 
     def connect(self, command: Command) -> None:
         (ip,) = command.given
@@ -425,11 +434,20 @@ class _Replay:
         if command.reply.delay > 0:
             client.awaited = command
             heappush(self.releases, command.at + command.reply.delay)
-            self.until(held=len(self.releases))
+            self.until(client, held=len(self.releases))
         else:
-            got = client.answer()
+            got = client.answer() if self.answers(client) else NO_REPLY
             client.gone = got[0] == 421
             self.compare(command, got)
+
+    def answers(self, client: _Client) -> bool:
+        """Wait for a reply; False if the server holds it back, where it would be waited for in vain."""
+        for _ in range(round(TIMEOUT / QUIET)):
+            if _readable(client, QUIET):
+                break
+            if self.control.ask("GET", "/waiting")["held"] > len(self.releases):
+                return False
+        return True
 
     def take_held(self, client: _Client) -> None:
         """Read a reply that was held, now that something else is about to be said; its time has come, or never will."""
@@ -449,12 +467,16 @@ class _Replay:
         client.socket.close()
         self.until(open=len(self.clients))
 
-    def until(self, **wanted: int) -> None:
-        """Wait until the server has read what was sent: so many replies held, or connections open."""
+    def until(self, client: _Client | None = None, **wanted: int) -> None:
+        """Wait until the server has read what was sent: so many replies held (unless one comes), or connections."""
         for _ in range(PATIENCE):
+            answered = client is not None and _readable(client)
             found = self.control.ask("GET", "/waiting")
             if all(found[name] == count for name, count in wanted.items()):
                 return
+            if answered:
+                break
+        self.over = True
         self.differences.append(f"at {self.now:.6f} s: the server should have {wanted}, has {found}")
 
     def token(self, command: Command) -> None:
@@ -479,6 +501,10 @@ class _Replay:
         """Close every connection."""
         for client in self.clients.values():
             client.socket.close()
+
+
+def _readable(client: _Client, within: float = 0.0) -> bool:
+    return bool(select.select([client.socket], [], [], within)[0])
 
 
 def _wire(reply: Reply, said: str) -> tuple[int, str]:

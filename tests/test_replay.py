@@ -130,6 +130,24 @@ def test_a_provider_that_counts_otherwise_is_found(changed: dict[str, Any], tmp_
     assert compare_ledger(log, list(lines(running.ledger)), scenario, "all")
 
 
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [("29/min", "simulated 250 '2.0.0 OK"), ("34/min", "the server should have {'held': 1}, has {'held': 0")],
+    ids=["held by the server only", "held in the simulation only"],
+)
+def test_who_holds_a_reply_otherwise_is_found_without_waiting_for_it(
+    rate: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is moved by hand: a reply that is held by the server alone would never come."""
+    monkeypatch.setattr("simlib.replay.TIMEOUT", 1e6)  # seconds: who waits for it is ended by pytest
+    scenario = mixed()
+    log = record(scenario, "all", scenario.messages(1, 0))
+    otherwise = scenario.replace(limits={"office365/messages-per-minute": rate})
+    with fakes(tmp_path, otherwise, ["office365", "sparkpost", "google-mx", "gmail"], virtual=True) as running:
+        (difference,) = replay(log, running, scenario, "all")
+    assert said in difference
+
+
 def test_a_letter_in_a_sentence_is_found(tmp_path: Path) -> None:
     scenario = mixed()
     log = record(scenario, "all", scenario.messages(1, 0))
