@@ -30,7 +30,7 @@ from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario
 from simlib.summary import METRICS, Summary, summarize, timeline
-from simlib.target import ask
+from simlib.target import ask, greet
 from simlib.workload import Messages, stream
 
 if TYPE_CHECKING:
@@ -445,6 +445,8 @@ def load(
             f"ca is for a target that senders log in to, which nobody does in {alternative!r}: leave it out"
         )
     offer = ask(target, ca) if target is not None and asked else None
+    if target is not None and not asked:
+        greet(target)
     messages = scenario.messages(seed, 0)
     folder.mkdir(parents=True, exist_ok=True)
     of_before = (

@@ -13,7 +13,7 @@ from typing import Final
 
 from simlib.safety import Target
 
-__all__ = ["Offer", "ask"]
+__all__ = ["Offer", "ask", "greet"]
 
 PATIENCE: Final = 30.0  # seconds of real time that a reply may take
 MECHANISMS: Final = ("PLAIN", "LOGIN")  # those of `loadtests.smtp` for a password
@@ -55,7 +55,7 @@ def ask(target: Target, ca: Path | None = None) -> Offer:
         If nobody answers there in SMTP, or a password would have to be sent unprotected: in TLS that can't be verified,
         or without TLS to another machine.
     """
-    where = f"target {target.name}:{target.port}"
+    where = _spelled(target)
     try:
         verifying = ssl.create_default_context(cafile=ca)
     except OSError:  # `ssl.SSLError` is one
@@ -69,26 +69,41 @@ def ask(target: Target, ca: Path | None = None) -> Offer:
         offered = _offered(target)
         if _logs_in(_offered(target, _believing())) and not (here and _logs_in(offered)):
             raise ValueError(
-                f"{where}: its certificate can't be verified ({unverified}), and a password is sent to nobody unknown: "
-                "name its authority with --ca FILE, and the target as the certificate does"
+                f"target {where}: its certificate can't be verified ({unverified}), and a password is sent to nobody "
+                "unknown: name its authority with --ca FILE, and the target as the certificate does"
             ) from None
     tls = "starttls" in offered and not unverified
     auth = _logs_in(offered)
     if auth and not tls and not here:
         raise ValueError(
-            f"{where} asks for passwords without TLS, and none leaves this machine in the clear: "
+            f"target {where} asks for passwords without TLS, and none leaves this machine in the clear: "
             "let it offer STARTTLS, or no AUTH"
         )
     notes = []
     if not auth:
-        notes.append(f"{target.name}:{target.port} offers no AUTH by {' or '.join(MECHANISMS)}: nobody logged in.")
+        notes.append(f"{where} offers no AUTH by {' or '.join(MECHANISMS)}: nobody logged in.")
     if unverified:
         notes.append(
             f"The certificate of {target.name} can't be verified ({unverified}): no TLS. --ca FILE names its authority."
         )
     elif not tls:
-        notes.append(f"{target.name}:{target.port} offers no STARTTLS: no TLS.")
+        notes.append(f"{where} offers no STARTTLS: no TLS.")
     return Offer(tls, auth, tuple(notes))
+
+
+def greet(target: Target) -> None:
+    """Say EHLO to a target, to see that somebody is there.
+
+    Raises
+    ------
+    ValueError
+        If nobody answers there in SMTP.
+    """
+    _offered(target)
+
+
+def _spelled(target: Target) -> str:
+    return f"[{target.name}]:{target.port}" if ":" in target.name else f"{target.name}:{target.port}"
 
 
 def _logs_in(offered: dict[str, str]) -> bool:
@@ -115,7 +130,7 @@ def _offered(target: Target, context: ssl.SSLContext | None = None) -> dict[str,
         said = f"it says {error.smtp_code} {_text(error.smtp_error)!r}"
     except (OSError, smtplib.SMTPException) as error:
         said = getattr(error, "strerror", None) or str(error)
-    raise ValueError(f"target {target.name}:{target.port} doesn't answer as an SMTP server does: {said}")
+    raise ValueError(f"target {_spelled(target)} doesn't answer as an SMTP server does: {said}")
 
 
 def _expect(code: int, reply: tuple[int, bytes]) -> None:

@@ -247,6 +247,8 @@ HERE = ("--target", "127.0.0.1:1")
         ),
         (["load", TWIN, "--alternative", "Shared pool", *HERE, "--ca", "no.pem"], "nobody does in 'Shared pool'"),
         (["load", TWIN, "--alternative", "SparkPost", *HERE], "target 127.0.0.1:1 doesn't answer as an SMTP server"),
+        (["load", TWIN, "--alternative", "Shared pool", *HERE], "target 127.0.0.1:1 doesn't answer as an SMTP server"),
+        (["load", TWIN, "--alternative", "SparkPost", "--target", "[::1]:1"], "target [::1]:1 doesn't answer"),
         (
             ["load", TWIN, "--alternative", "SparkPost", "--target", "2525"],
             "target must look like HOST:PORT, got '2525'",
