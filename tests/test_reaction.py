@@ -244,6 +244,35 @@ def test_the_causes_add_up_to_the_delay() -> None:
     assert found.bound_by["connections"] > 0  # before it began
 
 
+@pytest.mark.parametrize("reaction", ["kumomta", "google", "postfix"])
+def test_asked_again_each_ip_lets_every_message_go_when_it_went(reaction: str) -> None:
+    """The provider refuses by IP, and surplus connections too; each address has a reaction of its own."""
+    limits = [{**QUOTA, "limit": "20/h", "window": "sliding"}]
+    surplus = {"count": "connections", "limit": 3, "on_excess": "close", "at": "CONNECT"}
+    limits.append({**QUOTA, "id": "connections", **surplus})
+    mx = {"title": "MX", "role": "delivery", "credential": "ip", "auth": [], "limits": limits}
+    service = {"kind": "exponential", "mean": "9s"}
+    more = {"reaction": reaction, "service": service, "session_setup": "1s", "ips": 3, "retry": ["7min"]}
+    asked = scenario("20/h", extra={"providers": {"mx": mx}}, size=200, **more)
+    found = record(asked)
+    (lane,) = asked.lanes("it")
+    assert lane.reaction is not None
+    for _, rows in found.groupby("ip"):
+        gate = lane.reaction.gate(lane.connections)
+        ended = rows[rows["ended_at_s"].notna()]
+        moments = [(row.started_at_s, row.started_at_s == row.ended_at_s, True, row) for row in rows.itertuples()]
+        moments += [(row.ended_at_s, row.started_at_s == row.ended_at_s, False, row) for row in ended.itertuples()]
+        for at, _, starts, row in sorted(moments, key=lambda one: (one[0], one[1], one[3].Index if one[1] else one[2])):
+            if starts:
+                assert gate.opens_at() <= at
+                gate.begin(at)
+            else:
+                gate.end(row.started_at_s, at, row.code, row.stage, row.code == 451)
+    assert found["ip"].nunique() == 3
+    assert (found["code"] == 451).any()
+    assert (found["code"] == 421).any()
+
+
 # How many attempts
 
 
