@@ -243,6 +243,8 @@ class Attempts:
         ``(channel, provider, account)`` of each queue.
     ips : tuple of str
         The sending addresses.
+    slowed : tuple of (int, float, float)
+        While which queue had an IP that was slowed for being throttled: its number, begin and end; inf: it still is.
     """
 
     messages: Messages
@@ -250,6 +252,7 @@ class Attempts:
     kinds: tuple[tuple[str, int, str, str, str, str], ...]
     queues: tuple[tuple[str, str, str], ...]
     ips: tuple[str, ...]
+    slowed: tuple[tuple[int, float, float], ...] = ()
 
     def __getitem__(self, column: str) -> Floats:
         """One column of the rows."""
@@ -547,7 +550,8 @@ class _Simulation:
                 del self.parts[number]
         for line in self.lines:
             line.messages = line.messages[~np.isin(line.messages, chosen)]
-        return Attempts(Messages.joined(found), rows, tuple(self.kinds), queues, tuple(self.ips))
+        slowed = tuple((line.number, *episode) for line in self.lines for episode in line.ips.slowed())
+        return Attempts(Messages.joined(found), rows, tuple(self.kinds), queues, tuple(self.ips), slowed)
 
 
 def simulate(

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from simlib.channel import COLUMNS, Attempts, Lane, Route, routes
 from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario
+from simlib.sender import Ips
 from simlib.summary import METRICS, Summary, summarize, timeline
 from simlib.target import ask, greet
 from simlib.workload import Messages, stream
@@ -707,4 +708,19 @@ def _attempts(
             row["final"] and not math.isnan(ended),
         )
     queues = tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found)
-    return Attempts(messages, table, tuple(kinds), queues, tuple(ips))
+    return Attempts(messages, table, tuple(kinds), queues, tuple(ips), tuple(_slowed(rows, found, address)))
+
+
+def _slowed(
+    rows: Iterable[dict[str, Any]], found: Sequence[Route], address: Mapping[str, int]
+) -> Iterator[tuple[int, float, float]]:
+    """Tell each IP's reaction again how its messages ended, and yield while it was slowed, with the queue's number."""
+    ended = sorted((row for row in rows if row["ended_at"] is not None), key=lambda row: row["ended_at"])
+    for number, route in enumerate(found):
+        turns = Ips(len(route.ips), route.lane.connections, route.lane.reaction, route.lane.throttles)
+        for row in ended if turns.gates else ():
+            if row["route"] == number:
+                position = address.get(row["ip"], route.ips[0]) - route.ips[0]
+                turns.end(position, row["started_at"], row["ended_at"], row["code"], row["stage"], row["limit"])
+        for episode in turns.slowed():
+            yield number, *episode

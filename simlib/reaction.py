@@ -110,8 +110,8 @@ class Brake:
     """
 
     __slots__ = (
-        *("allowed", "busy", "connections", "freed_at", "next_at", "quiet_until", "reaction", "slowed_until"),
-        "stepped_at",
+        *("allowed", "busy", "connections", "episodes", "freed_at", "next_at", "quiet_until", "reaction"),
+        *("slowed_until", "stepped_at"),
     )
 
     def __init__(self, reaction: Reaction, connections: float) -> None:
@@ -119,6 +119,7 @@ class Brake:
         self.connections = connections
         self.allowed = connections  # messages that may be under way while it is slowed
         self.busy = 0  # messages that are
+        self.episodes: list[tuple[float, float]] = []  # while it was slowed: from when until when
         self.slowed_until = self.quiet_until = self.next_at = self.freed_at = self.stepped_at = -math.inf
 
     def opens_at(self) -> float:
@@ -137,7 +138,7 @@ class Brake:
 
         Times in seconds; `code` 0: no reply.
         """
-        reaction = self.reaction
+        reaction, before = self.reaction, self.slowed_until
         if self.busy >= self.allowed:
             self.freed_at = now
         self.busy -= 1
@@ -149,6 +150,9 @@ class Brake:
             self.allowed, self.stepped_at = self.allowed + reaction.step, now
             if self.allowed >= self.connections:
                 self.slowed_until = now
+        if self.slowed_until != before:
+            began_at = now if now >= before else self.episodes.pop()[0]
+            self.episodes.append((began_at, self.slowed_until))
 
 
 class Window:

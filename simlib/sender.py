@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from simlib.facts import Rate, duration
-from simlib.reaction import Reaction
+from simlib.reaction import Brake, Reaction
 
 __all__ = ["NO_RETRY", "Due", "Ips", "Pace", "Queue", "Retry"]
 
@@ -422,3 +422,7 @@ class Ips:
         if self.gates:
             throttled = 400 <= code < 500 and limit in self.throttles
             self.gates[position].end(began, now, code, stage, throttled)
+
+    def slowed(self) -> list[tuple[float, float]]:
+        """Return from when until when an IP was slowed for being throttled, in seconds; inf: it still is."""
+        return [episode for gate in self.gates if isinstance(gate, Brake) for episode in gate.episodes]

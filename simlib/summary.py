@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simlib.channel import Attempts, Lane
-from simlib.reaction import Brake
 from simlib.scenario import Scenario
 from simlib.windows import INSTANT
 
@@ -110,7 +109,7 @@ class Tally:
     """Counts and measures a run from parts of its record, so that it needn't be in memory as a whole.
 
     What it keeps is a number a message: its delay. What a message waited for is told from its own part: where it waited
-    behind another part's held reply, or on an IP that another part's mail got slowed, that counts as `connections`.
+    behind another part's held reply, that counts as `connections`.
 
     Parameters
     ----------
@@ -130,8 +129,7 @@ class Tally:
         messages, lanes = attempts.messages, self._lanes
         message, code, limit, late = _columns(attempts, lanes)
         fates = _fates(attempts, message, code, late)
-        slowed = _slowed(attempts, lanes, self._scenario.duration)
-        causes, throttled_by = _causes(attempts, message, limit, late, self._scenario.duration, slowed)
+        causes, throttled_by = _causes(attempts, message, limit, late, self._scenario.duration)
         counted = messages.created_at >= self._scenario.transient
         throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(counted)])
         kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
@@ -298,46 +296,14 @@ def _numbers(sums: _Sums, scenario: Scenario, ends_at_mx: bool) -> dict[str, flo
     }
 
 
-def _slowed(attempts: Attempts, lanes: Sequence[Lane], duration: float) -> list[tuple[int, float, float]]:
-    """Return while which queue had an IP that was slowed for being throttled: its number, begin and end in seconds.
-
-    The reactions are told again how the attempts ended, so that a load's ledger says it as well as a simulation.
-    """
-    found: list[tuple[int, float, float]] = []
-    for lane in lanes:
-        if lane.reaction is None or lane.reaction.initial is not None:
-            continue
-        queue = attempts.queues.index((lane.channel.name, lane.provider.name, ""))
-        rows = np.flatnonzero((attempts["queue"] == queue) & np.isfinite(attempts["ended"]))
-        rows = rows[np.argsort(attempts["ended"][rows], kind="stable")]
-        columns = [attempts[name][rows].tolist() for name in ("ip", "started", "ended", "kind")]
-        gates: dict[float, Brake] = {}
-        episodes: dict[float, tuple[float, float]] = {}  # by IP: the one that is going on
-        for ip, began, ended, kind in zip(*columns, strict=True):
-            _, code, _, _, stage, limit = attempts.kinds[int(kind)]
-            gate = gates.setdefault(ip, Brake(lane.reaction, lane.connections))
-            before = gate.slowed_until
-            gate.end(began, ended, code, stage, 400 <= code < 500 and limit in lane.throttles)
-            if gate.slowed_until == before:
-                continue
-            if ended >= before and ip in episodes:
-                found.append((queue, *episodes.pop(ip)))
-            episodes[ip] = episodes.get(ip, (ended, 0.0))[0], min(gate.slowed_until, duration)
-        found += [(queue, *episode) for episode in episodes.values()]
-    return found
-
-
 def _causes(
     attempts: Attempts,
     message: Any,
     limit: Any,
     late: Bools,
     duration: float,
-    slowed: Sequence[tuple[int, float, float]] = (),
 ) -> tuple[dict[str, Floats], dict[str, Bools]]:
     """Split each message's time by what it waited for, and say which limits throttled it.
-
-    `slowed` is what `_slowed` returns.
 
     Returns
     -------
@@ -383,8 +349,9 @@ def _causes(
         causes[name] = np.bincount(message, mine + np.where(own, held, 0.0), count)
     rest = [over - begin - found for (begin, over), found in zip(spans, covered, strict=True)]
     kept_back = np.zeros(len(message))  # while it waited for a connection, its IP's reaction was going on
-    if slowed:
-        those = np.array(slowed)
+    if attempts.slowed:
+        those = np.array(attempts.slowed)
+        those[:, 1:] = np.minimum(those[:, 1:], duration)
         begin, over = (those[:, place] + those[:, 0] * (duration + 1.0) for place in (1, 2))
         union = _union([*intervals, (begin, over)])
         kept_back = union(waits_until + shift) - union(released + shift) - covered[2]

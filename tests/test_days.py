@@ -51,9 +51,11 @@ def by_message(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["message_id", "retry"], ignore_index=True)
 
 
-@pytest.mark.parametrize("service", ["0s", "2s", "40s"])
-def test_the_record_of_the_days_is_that_of_the_run(service: str) -> None:
-    scenario = question(service=service)
+@pytest.mark.parametrize(
+    ("service", "reaction"), [("0s", "none"), ("2s", "none"), ("40s", "none"), ("2s", "kumomta"), ("2s", "google")]
+)
+def test_the_record_of_the_days_is_that_of_the_run(service: str, reaction: str) -> None:
+    scenario = question(service=service, reaction=reaction)
     parts = list(days(scenario, "pool"))
     assert len(parts) == 3
     together = pd.concat([frame(part, scenario.zero) for part in parts], ignore_index=True)
@@ -73,13 +75,15 @@ def test_a_part_has_all_attempts_of_what_was_decided_and_only_the_last_has_what_
     assert (parts[-1]["final"] == 0).any()
 
 
-def test_the_summary_of_the_days_is_that_of_the_run() -> None:
-    scenario = question()
+@pytest.mark.parametrize("reaction", ["none", "kumomta", "google"])
+def test_the_summary_of_the_days_is_that_of_the_run(reaction: str) -> None:
+    scenario = question(reaction=reaction)
     lanes = scenario.lanes("pool")
     tally = Tally(scenario, lanes)
     for part in days(scenario, "pool"):
         tally.add(part)
     found, expected = tally.summaries(), summarize(run(scenario, "pool"), scenario, lanes)
+    assert (expected["us"].bound_by["reaction"] > 0) == (reaction != "none")
     assert list(found) == list(expected)
     for tenant, summary in expected.items():
         for name, numbers in (("numbers", summary.numbers), ("bound_by", summary.bound_by)):

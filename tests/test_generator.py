@@ -278,6 +278,38 @@ def test_a_throttled_address_waits_as_in_the_simulation(tmp_path: Path) -> None:
                 assert row["late"] * scale <= row["started_at"] - quiet_until
 
 
+def test_a_load_tells_what_a_reaction_kept_back(tmp_path: Path) -> None:
+    """The second of three messages is refused: the third goes at once, it and those after it a minute apart."""
+    pool = {
+        "name": "c",
+        "tenants": ["us"],
+        "to": "generic-mx",
+        "connections": 1,
+        "retry": ["1s"],
+        "reaction": "kumomta",
+    }
+    question = Scenario.build(
+        {
+            **{"name": "slowed", "duration": "4h", "limits": {"generic-mx/quota": "100/h"}},
+            "tenants": [{"name": "us", "senders": 1, "bytes": 500, "arrivals": {"kind": "batches", "size": 3}}],
+            "alternatives": {"all": {"channels": [pool]}},
+        }
+    )
+    messages = question.messages(1, 0)
+    answers = [GREETING["MAIL"], b"450 4.7.1 Error: too much mail from 127.0.1.1\r\n", GREETING["MAIL"]]
+    with scripted(answering(MAIL=answers)) as server:
+        where = {"generic-mx": ("127.0.0.1", "127.0.0.1", server.port)}
+        plan.write(tmp_path, question, "all", messages, where, time_scale=400)
+        rows = generated(tmp_path).rows
+    found = read(tmp_path, question, "all", messages, time_scale=400)
+    assert [row["code"] for row in rows] == [250, 450, 250, 250]
+    refused_at = rows[1]["ended_at"]
+    assert found.attempts.slowed == ((0, refused_at, refused_at + 5400),)
+    kept = sum(row["started_at"] - max(row["due_at"], refused_at) for row in rows[2:])
+    assert found.summaries["us"].bound_by["reaction"] == pytest.approx(kept)
+    assert kept > 58
+
+
 # What may go wrong
 
 
