@@ -52,10 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        providers, start, makers, opinions = _chosen(options)
+        providers, start, makers, opinions, faults = _chosen(options)
         clock = _clock(options)
         shared = Shared(clock, Ledger(options.ledger), start)
-        faults = _faults(options, providers)
         chosen = zip(providers, makers, opinions, strict=True)
         fakes = [Fake(provider, maker, shared, reputation, faults) for provider, maker, reputation in chosen]
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -124,7 +123,12 @@ def _parser() -> argparse.ArgumentParser:
         help="of what is random: which commands faults strike; which mail is complained about, where a scenario has "
         "reputation (1)",
     )
-    add("--scenario", type=Path, metavar="FILE", help="providers, limits, readings, start and accounts of a scenario")
+    add(
+        "--scenario",
+        type=Path,
+        metavar="FILE",
+        help="providers, limits, readings, start, accounts, faults of a scenario",
+    )
     return parser
 
 
@@ -191,8 +195,11 @@ def _clock(options: argparse.Namespace) -> Clock:
 
 def _chosen(
     options: argparse.Namespace,
-) -> tuple[list[Provider], dt.datetime, list[Accounts], list[Reputation | None]]:
-    """Return the providers as they are on the date, their clock at second 0, their accounts, their opinions of IPs."""
+) -> tuple[list[Provider], dt.datetime, list[Accounts], list[Reputation | None], Faults]:
+    """Return the providers as they are on the date, their clock at second 0, their accounts, their opinions of IPs.
+
+    And what goes wrong there.
+    """
     if options.dns_port is not None and not _is_loopback(options.host):
         raise ValueError(
             f"--host must be a loopback address with --dns-port, as all that it answers, got {options.host!r}"
@@ -219,13 +226,11 @@ def _chosen(
                 f"{provider.name} speaks {provider.transport.upper()}, not SMTP: name the others to serve them"
             )
     opinions = [None if scenario is None else scenario.opinion(provider, options.seed) for provider in providers]
-    return _amounts(_read_as(providers, options.reading), options.limit), start, makers, opinions
-
-
-def _faults(options: argparse.Namespace, providers: Sequence[Provider]) -> Faults:
-    """Return what goes wrong at these providers."""
-    found = Faults(seed=options.seed) if options.faults is None else Faults.load(options.faults, options.seed)
-    return found.meant_for([provider.name for provider in providers])
+    if options.faults is not None:
+        faults = Faults.load(options.faults, options.seed).meant_for(names)
+    else:
+        faults = Faults(seed=options.seed) if scenario is None else scenario.faults_of(options.seed)
+    return _amounts(_read_as(providers, options.reading), options.limit), start, makers, opinions, faults
 
 
 def _is_loopback(host: str) -> bool:

@@ -174,7 +174,7 @@ class Generator:
     # Credentials
 
     def secret(self, lane: Lane, account: str) -> str:
-        """Return the account's password, or its access token, renewed if it ran out; empty if none can be had."""
+        """Return the account's password, or its access token, renewed if it ran out; empty if it is refused one."""
         if lane.auth == "password":
             return self.renewed.get(account, self.password)
         token, until = self.tokens.get((lane.provider, account), ("", -1.0))
@@ -185,6 +185,8 @@ class Generator:
                 answer = post(self.plan.control, "/token", form)
             except (OSError, http.client.HTTPException, ValueError):  # nobody there who could give one
                 answer = {}
+            if answer.get("error") == "temporarily_unavailable":
+                raise Lost("no token: the endpoint is down")
             token = answer.get("access_token", "")
             self.tokens[lane.provider, account] = token, now + (answer["expires_in"] if token else 0.0)
         return token

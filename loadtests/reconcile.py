@@ -115,7 +115,7 @@ class Outcome(NamedTuple):
     message_id : str
         Empty if it was refused before it could be known.
     code : int
-        Of the reply.
+        Of the reply; 0: the connection ended instead, and it wasn't taken.
     limit : str
         The one that refused it, or empty.
     about : str
@@ -336,10 +336,10 @@ def _add_servers(stories: dict[str, _Story], lines: Iterable[Outcome]) -> None:
     """Add what servers say."""
     for line in lines:
         if line.mail_from in ("", "<>"):
-            if line.about and line.failed and line.code < 300:
+            if line.about and line.failed and 200 <= line.code < 300:
                 story = _story(stories, line.about)
                 story.failed = story.failed.union(line.failed)
-        elif line.code < 300:
+        elif 200 <= line.code < 300:
             message_id = line.message_id
             if not message_id:  # taken from somebody whose mail has no id: nobody can say that he sent it
                 message_id = f"(no id: {line.provider}, session {line.session}, {line.time:g} s)"
@@ -348,7 +348,7 @@ def _add_servers(stories: dict[str, _Story], lines: Iterable[Outcome]) -> None:
             story = _story(stories, message_id)
             story.accepted += 1
             story.arrived += line.recipients
-        elif line.message_id:
+        elif line.message_id and line.code:
             story = _story(stories, line.message_id)
             story.refusal = max(story.refusal, f"{line.code} {line.limit}".rstrip())
 

@@ -7,11 +7,12 @@ and the `Receiver` for the reply. Neither decision is made here.
 import math
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, repeat
 from struct import Struct
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import simpy
@@ -20,13 +21,14 @@ from simpy.events import Event as SimEvent
 from simpy.events import ProcessGenerator
 
 from simlib.facts import Frozen, Seconds, duration
+from simlib.faults import FaultyReceiver
 from simlib.provider import Provider, Reply
 from simlib.reaction import Reaction
 from simlib.receiver import TOKEN_LIFETIME, UNLISTED, Account, Receiver, Session
 from simlib.sender import Due, Ips, Pace, Queue, Retry
 from simlib.warmup import Warmup
 from simlib.windows import INSTANT
-from simlib.workload import Messages
+from simlib.workload import Messages, recipients
 
 __all__ = ["Attempts", "Channel", "Incident", "Route", "Service", "by_day", "routes", "simulate", "splits"]
 
@@ -219,6 +221,8 @@ class Incident:
     repaired_at: float = math.inf
 
 
+Conversation = Generator[SimEvent, Any, tuple[Session, Reply]]
+BEFORE_MAIL = ("CONNECT", "EHLO", "AUTH")
 COLUMNS = (
     *("message", "queue", "session", "transaction", "ip", "retry"),
     *("due", "released", "started", "ended", "held", "kind", "final"),
@@ -245,6 +249,8 @@ class Attempts:
         The sending addresses.
     slowed : tuple of (int, float, float)
         While which queue had an IP that was slowed for being throttled: its number, begin and end; inf: it still is.
+    unheard : dict of int to int
+        For some messages, by number, how often a provider accepted one though its reply never came.
     """
 
     messages: Messages
@@ -253,6 +259,7 @@ class Attempts:
     queues: tuple[tuple[str, str, str], ...]
     ips: tuple[str, ...]
     slowed: tuple[tuple[int, float, float], ...] = ()
+    unheard: dict[int, int] = field(default_factory=dict)
 
     def __getitem__(self, column: str) -> Floats:
         """One column of the rows."""
@@ -314,6 +321,7 @@ class _Simulation:
         self.lines: list[_Line] = []
         self.passwords: dict[tuple[str, str], str] = {}
         self.tokens: dict[tuple[str, str], tuple[str, float]] = {}
+        self.unheard: dict[int, int] = {}
 
     # Queues and their connections
 
@@ -333,6 +341,7 @@ class _Simulation:
         env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
         ips, addresses, reacts = line.ips, line.addresses, bool(line.ips.gates)
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
+        faulty = isinstance(receiver, FaultyReceiver) and bool(receiver.faults)
         parts, kinds = self.parts, self.kinds
         add_row, as_bytes = self.rows.frombytes, ROW.pack
         session: Session | None = None
@@ -367,7 +376,11 @@ class _Simulation:
                 position, carried = ips.take(now), 0
             if reacts:
                 ips.begin(position, now)
-            if session is None:
+            if faulty:
+                session, reply = yield from self.converse(line, due, session, position)
+                now = env.now
+                refusal = reply if reply.stage in BEFORE_MAIL else None
+            elif session is None:
                 session, reply = receiver.connect(self.ips[addresses[position]], now)
                 if reply.code >= 400:
                     refusal = reply
@@ -380,7 +393,7 @@ class _Simulation:
                     refusal = self.log_in(line, session, now)
             if refusal is not None:
                 reply = refusal
-            else:
+            elif not faulty:
                 reply = receiver.offer(session, part.mail_from[place], part.recipients[place], now)
                 if reply.code < 400:
                     service = line.next_service()
@@ -391,11 +404,13 @@ class _Simulation:
                         now = env.now
                     reply = receiver.end_of_data(session, part.bytes[place], now)
             carried += 1
-            delay = reply.delay
-            if delay > timeout:
-                # the client goes away; the message is accepted all the same, and nobody is told
-                delay = timeout
-                reply = Reply(0, "", "", "EOD", reply.limit, timeout)
+            delay = math.inf if reply.breaks == "silence" else reply.delay
+            if delay > timeout or reply.breaks == "instead":
+                # the client goes away, or is left; the message is accepted all the same, and nobody is told
+                delay = min(delay, timeout)
+                if reply.accepted:
+                    self.unheard[message] = self.unheard.get(message, 0) + 1
+                reply = Reply(0, "", "", reply.stage, reply.limit, min(reply.held, timeout))
             if reply is not said:
                 kind = kinds.setdefault((provider, *reply[:5]), len(kinds))
                 said = reply
@@ -419,6 +434,68 @@ class _Simulation:
                 self.close(line, session, position, now)
                 session = None
 
+    def converse(self, line: _Line, due: Due, session: Session | None, position: int) -> Conversation:
+        """Make one attempt command by command, as it has to be where any reply may be late or missing.
+
+        Return the session, and what the client has heard last; of the reply to the dot, what the provider says.
+        """
+        env, receiver, lane, message = self.env, line.receiver, line.lane, due.message
+        patience, started = lane.channel.timeout, env.now
+        part, place = self.parts[message >> PART], message & POSITION
+
+        def wait(one: Session, seconds: float) -> ProcessGenerator:
+            if seconds > 0:
+                line.under_way[message] = due, one, position, started
+                self.hand_over(line, env.now)
+                yield env.timeout(seconds)
+
+        def hear(one: Session, reply: Reply) -> Generator[SimEvent, Any, Reply]:
+            late = math.inf if reply.breaks == "silence" else reply.delay
+            yield from wait(one, min(late, patience))
+            lost = late > patience or reply.breaks == "instead"
+            return Reply(0, "", "", reply.stage) if lost else reply._replace(delay=0.0)
+
+        commands: list[Callable[[float], Reply]] = []
+        if session is None:
+            session, banner = receiver.connect(self.ips[line.addresses[position]], started)
+            reply = yield from hear(session, banner)
+            if 0 < reply.code < 400:
+                yield from wait(session, lane.channel.session_setup)
+            commands = self.opening(line, session)
+        else:
+            reply = Reply(220, "", "", "CONNECT")
+        to = recipients(lane.provider.name, place, part.recipients[place])
+        commands.append(partial(receiver.mail, session, part.mail_from[place]))
+        commands += [partial(receiver.rcpt, session, address) for address in to]
+        commands.append(partial(receiver.data, session))
+        for command in commands:
+            if not 0 < reply.code < 400:
+                break
+            reply = yield from hear(session, command(env.now))
+        if 0 < reply.code < 400:
+            yield from wait(session, line.next_service())
+            return session, receiver.end_of_data(session, part.bytes[place], env.now)
+        if reply.code not in (0, 421) and reply.stage not in BEFORE_MAIL:
+            receiver.rset(session, env.now)
+        return session, reply
+
+    def opening(self, line: _Line, session: Session) -> list[Callable[[float], Reply]]:
+        """Return the commands before the first MAIL; each is told the time."""
+        receiver, provider = line.receiver, line.lane.provider
+        if provider.role == "delivery" or not provider.auth:
+            return [partial(receiver.ehlo, session)]
+
+        def log_in(now: float) -> Reply:
+            if not line.lane.oauth:
+                password = self.passwords.get((provider.name, line.account), "password")
+                return receiver.auth(session, line.account, password, now)
+            token = self.token(line)
+            # without a word from the endpoint there is nothing to log in with: a reason to come again
+            return Reply(0, "", "", "AUTH") if token is None else receiver.auth(session, line.account, token, now, True)
+
+        tls = [partial(receiver.starttls, session), partial(receiver.ehlo, session)]
+        return [partial(receiver.ehlo, session), *(tls if provider.tls == "required" else []), log_in]
+
     @staticmethod
     def close(line: _Line, session: Session, position: int, now: float) -> None:
         """End a session, and free its place on the IP."""
@@ -431,19 +508,25 @@ class _Simulation:
         if lane.provider.role == "delivery" or not lane.provider.auth:
             reply = receiver.ehlo(session, now)
         elif lane.oauth:
-            reply = receiver.log_in(session, line.account, self.token(line), now, token=True)
+            reply = receiver.log_in(session, line.account, self.token(line) or "", now, token=True)
         else:
             password = self.passwords.get((lane.provider.name, line.account), "password")
             reply = receiver.log_in(session, line.account, password, now)
         return reply if reply.code >= 400 else None
 
-    def token(self, line: _Line) -> str:
-        """Return the access token that the client has, renewed if it ran out; empty if it can't get one."""
+    def token(self, line: _Line) -> str | None:
+        """Return the access token that the client has, renewed if it ran out.
+
+        Empty if it is refused one; None if the endpoint is down.
+        """
         key = line.lane.provider.name, line.account
         token, until = self.tokens.get(key, ("", -math.inf))
         if self.env.now >= until:
             account = line.receiver.accounts[line.account]
-            token = line.receiver.issue_token(line.account, account.refresh_token, self.env.now) or ""
+            issued = line.receiver.issue_token(line.account, account.refresh_token, self.env.now)
+            if issued == "":
+                return None
+            token = issued or ""
             self.tokens[key] = token, self.env.now + (TOKEN_LIFETIME if token else 0.0)
         return token
 
@@ -551,7 +634,10 @@ class _Simulation:
         for line in self.lines:
             line.messages = line.messages[~np.isin(line.messages, chosen)]
         slowed = tuple((line.number, *episode) for line in self.lines for episode in line.ips.slowed())
-        return Attempts(Messages.joined(found), rows, tuple(self.kinds), queues, tuple(self.ips), slowed)
+        unheard = {}
+        for number in np.intersect1d(list(self.unheard), chosen).tolist():
+            unheard[int(np.searchsorted(chosen, number))] = self.unheard.pop(number)
+        return Attempts(Messages.joined(found), rows, tuple(self.kinds), queues, tuple(self.ips), slowed, unheard)
 
 
 def simulate(

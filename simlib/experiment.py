@@ -95,7 +95,7 @@ def days(
     """Simulate one alternative once, a day at a time: what `run` does, in memory for a day's mail.
 
     Where mail waits for a credential, a warm-up or a held reply, a day can't be told from the next, and the run is
-    yielded in one piece (`channel.splits`).
+    yielded in one piece (`channel.splits`); so it is where things go wrong, since faults know messages by number.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def days(
     Attempts
         All attempts of the messages that were decided that day; the last one has also what wasn't decided.
     """
-    if splits(scenario.lanes(alternative, as_of)):
+    if splits(scenario.lanes(alternative, as_of)) and not scenario.faults:
         yield from _run(scenario, alternative, seed, replication, as_of, scenario.days(seed, replication))
     else:
         yield run(scenario, alternative, seed, replication, as_of)

@@ -646,7 +646,8 @@ def read(
     if not through:
         _add_what_the_server_knows(rows, server)
     ips, found = routes(scenario.lanes(alternative, as_of), messages)
-    attempts = _attempts(rows, messages, ips, found, scenario.duration)
+    unheard = {} if through else _unheard(rows, server)
+    attempts = _attempts(rows, messages, ips, found, scenario.duration, unheard)
     return Load(scenario, alternative, as_of, seed, time_scale, folder, through, attempts, rows)
 
 
@@ -671,6 +672,20 @@ def _add_what_the_server_knows(rows: Iterable[dict[str, Any]], server: Iterable[
             row["limit"], row["held"] = line["limit"], line["held"]
 
 
+def _unheard(rows: Iterable[dict[str, Any]], server: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Return how often the server accepted a message whose reply to the dot never came, by message."""
+    told: dict[str, int] = defaultdict(int)
+    lost: set[str] = set()
+    for row in rows:
+        told[row["message_id"]] += 200 <= row["code"] < 300
+        if row["code"] == 0 and row["stage"] == "EOD":
+            lost.add(row["message_id"])
+    taken: dict[str, int] = defaultdict(int)
+    for line in server:
+        taken[line["message_id"]] += 200 <= line["code"] < 300
+    return {id_: taken[id_] - told[id_] for id_ in lost if taken[id_] > told[id_]}
+
+
 def _key(line: dict[str, Any], message_id: str, mail_from: str) -> tuple[Any, ...]:
     if line["stage"] == "EOD":
         return line["provider"], message_id
@@ -680,7 +695,12 @@ def _key(line: dict[str, Any], message_id: str, mail_from: str) -> tuple[Any, ..
 
 
 def _attempts(
-    rows: Sequence[dict[str, Any]], messages: Messages, ips: Sequence[str], found: Sequence[Route], duration: float
+    rows: Sequence[dict[str, Any]],
+    messages: Messages,
+    ips: Sequence[str],
+    found: Sequence[Route],
+    duration: float,
+    unheard: Mapping[str, int],
 ) -> Attempts:
     number = {id_: position for position, id_ in enumerate(messages.ids())}
     address = {ip: position for position, ip in enumerate(ips)}
@@ -708,7 +728,9 @@ def _attempts(
             row["final"] and not math.isnan(ended),
         )
     queues = tuple((route.lane.channel.name, route.lane.provider.name, route.account) for route in found)
-    return Attempts(messages, table, tuple(kinds), queues, tuple(ips), tuple(_slowed(rows, found, address)))
+    slowed = tuple(_slowed(rows, found, address))
+    known = {number[id_]: copies for id_, copies in unheard.items()}
+    return Attempts(messages, table, tuple(kinds), queues, tuple(ips), slowed, known)
 
 
 def _slowed(

@@ -19,12 +19,10 @@ from simlib.channel import Incident, Lane, Route, routes
 from simlib.provider import Provider
 from simlib.scenario import Scenario
 from simlib.target import Offer
-from simlib.workload import Messages, stream
+from simlib.workload import Messages, recipients, stream
 
-__all__ = ["DOMAINS", "protected", "recipients", "sees_ips", "sentences", "write"]
+__all__ = ["protected", "sees_ips", "sentences", "write"]
 
-DOMAINS: Final = 50
-"""Recipients' domains at each provider: a relay's queues and limits go by domain."""
 LOOPBACK: Final = IPv4Network("127.0.0.0/8")
 HOLE: Final = re.compile(r"\{\w+(?::[^}]*)?\}")
 
@@ -125,18 +123,6 @@ def write(
     lines.sort()
     (folder / "plan.jsonl").write_text("".join(f"{line}\n" for _, line in lines), encoding="utf-8")
     return found
-
-
-def recipients(provider: str, message: int, count: int) -> list[str]:
-    """Return a message's recipients: distinct, in domains that nobody can own (RFC 6761).
-
-    Examples
-    --------
-    >>> recipients("google-mx", 51, 2)
-    ['to0@d02.google-mx.test', 'to1@d02.google-mx.test']
-    """
-    domain = f"d{message % DOMAINS + 1:02}.{provider}.test"
-    return [f"to{number}@{domain}" for number in range(count)]
 
 
 def sentences(provider: Provider) -> list[tuple[str, str, str]]:

@@ -16,19 +16,19 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 from simlib.channel import simulate
+from simlib.faults import NO_FAULTS, Faults, FaultyReceiver
 from simlib.load import Fakes, fakes, lines
-from simlib.plan import recipients
 from simlib.provider import Provider, Reply
 from simlib.receiver import Account, Receiver, Session
 from simlib.reputation import Reputation
 from simlib.scenario import Scenario
-from simlib.workload import Messages, stream
+from simlib.workload import Messages, recipients, stream
 
 __all__ = ["Command", "Exact", "Recorder", "exact", "record", "replay"]
 
@@ -38,7 +38,8 @@ TIMEOUT: Final = 60.0  # seconds of real time that a reply may take before the r
 QUIET: Final = 0.05  # seconds of real time without a reply after which it is asked whether the server holds it back
 NO_REPLY: Final = (0, "no reply")
 
-What = Literal["connect", "ehlo", "log_in", "offer", "end_of_data", "disconnect", "token", "password", "state"]
+Steps = Literal["starttls", "auth", "mail", "rcpt", "data", "rset"]  # asked for where something goes wrong
+What = Literal["connect", "ehlo", "log_in", "offer", "end_of_data", "disconnect", "token", "password", "state", Steps]
 
 
 class Command(NamedTuple):
@@ -71,7 +72,7 @@ class Command(NamedTuple):
     said: str = ""
 
 
-class Recorder(Receiver):
+class Recorder(FaultyReceiver):
     """A receiver that writes down what it is asked and what it answers, in a log that all of a run share."""
 
     def __init__(
@@ -81,8 +82,9 @@ class Recorder(Receiver):
         start: dt.datetime,
         log: list[Command],
         reputation: Reputation | None = None,
+        faults: Faults = NO_FAULTS,
     ) -> None:
-        super().__init__(provider, accounts, start, reputation)
+        super().__init__(provider, accounts, start, reputation, faults)
         self._log = log
         self._known: dict[str, tuple[str, bool, bool]] = {}
         self._known_blocked: frozenset[str] = frozenset()
@@ -149,6 +151,48 @@ class Recorder(Receiver):
         self._note_changes(now)
         return self._note("end_of_data", session, now, (size,), super().end_of_data(session, size, now, header_from))
 
+    # A run in which something goes wrong asks command by command; else these are part of `log_in` and `offer`
+
+    def starttls(self, session: Session, now: float) -> Reply:
+        """STARTTLS."""
+        reply = super().starttls(session, now)
+        return self._note("starttls", session, now, (), reply) if self.faults else reply
+
+    def auth(
+        self, session: Session, user: str, secret: str, now: float, token: bool = False, begun: bool = False
+    ) -> Reply:
+        """AUTH."""
+        if self.faults:
+            self._note_changes(now, user)
+        reply = super().auth(session, user, secret, now, token, begun)
+        return self._note("auth", session, now, (user, secret, token), reply) if self.faults else reply
+
+    def mail(self, session: Session, mail_from: str, now: float, size: int = 0) -> Reply:
+        """MAIL FROM."""
+        if self.faults:
+            self._note_changes(now)
+        reply = super().mail(session, mail_from, now, size)
+        return self._note("mail", session, now, (mail_from,), reply) if self.faults else reply
+
+    def rcpt(self, session: Session, rcpt_to: str, now: float) -> Reply:
+        """RCPT TO."""
+        if self.faults:
+            self._note_changes(now)
+        reply = super().rcpt(session, rcpt_to, now)
+        return self._note("rcpt", session, now, (rcpt_to,), reply) if self.faults else reply
+
+    def data(self, session: Session, now: float) -> Reply:
+        """Answer the verb DATA."""
+        if self.faults:
+            self._note_changes(now)
+        reply = super().data(session, now)
+        return self._note("data", session, now, (), reply) if self.faults else reply
+
+    def rset(self, session: Session, now: float) -> Reply:
+        """RSET."""
+        reply = super().rset(session, now)
+        return self._note("rset", session, now, (), reply) if self.faults else reply
+
     def disconnect(self, session: Session, now: float) -> None:
         """End the session."""
         super().disconnect(session, now)
@@ -173,7 +217,7 @@ def record(
     lanes = scenario.lanes(alternative, as_of)
     log: list[Command] = []
     receivers = {
-        name: Recorder(one.provider, one.accounts, one.start, log, one.reputation)
+        name: Recorder(one.provider, one.accounts, one.start, log, one.reputation, scenario.faults_of(seed))
         for name, one in scenario.receivers(lanes, seed).items()
     }
 
@@ -299,7 +343,8 @@ class _Client:
         return code, text
 
     def send(self, line: str | bytes) -> None:
-        self.socket.sendall(line if isinstance(line, bytes) else f"{line}\r\n".encode())
+        with contextlib.suppress(ConnectionError, ssl.SSLError):  # that the server has gone, the answer tells
+            self.socket.sendall(line if isinstance(line, bytes) else f"{line}\r\n".encode())
 
     def answer(self) -> tuple[int, str]:
         """Read one reply: its code, and its lines without it."""
@@ -311,6 +356,8 @@ class _Client:
                     more = self.socket.recv(4096)
                 except TimeoutError:
                     return NO_REPLY
+                except (ConnectionError, ssl.SSLError):
+                    more = b""
                 if not more:
                     return 0, "the server closed the connection"
                 self.received += more
@@ -337,6 +384,7 @@ class _Replay:
         self.over = False  # simulation and server have parted so far that nothing after it can be compared
         self.now = 0.0
         self.releases: list[float] = []  # when what is held now leaves
+        self.silent = 0  # clients whose reply will never come
         self.offered = 0
 
     def do(self, command: Command) -> None:
@@ -350,9 +398,12 @@ class _Replay:
         match command.what:
             case "connect":
                 self.connect(command)
-            case "ehlo":
+            case "ehlo" | "starttls" | "mail" | "rcpt" | "data" | "rset":
                 assert client is not None
-                self.compare(command, client.ask("EHLO client.example"))
+                self.say(client, command)
+            case "auth":
+                assert client is not None
+                self.auth(client, command)
             case "log_in":
                 assert client is not None
                 self.compare(command, self.log_in(client, command))
@@ -381,6 +432,8 @@ class _Replay:
         """Note a reply that isn't the recorded one."""
         assert command.reply is not None
         wanted = _wire(command.reply, command.said)
+        if command.reply.breaks in ("instead", "silence"):
+            wanted = 0, got[1]
         if got != wanted and not (command.what in ("ehlo", "connect") and got[0] == wanted[0] < 400):
             where = f"{command.provider}, session {command.session}, {command.what} at {command.at:.6f} s"
             self.differences.append(f"{where}: simulated {wanted[0]} {wanted[1]!r}, got {got[0]} {got[1]!r}")
@@ -392,9 +445,60 @@ class _Replay:
         client = _Client(socket.create_connection(address, TIMEOUT, (ip, 0)), ip)
         client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.clients[command.provider, command.session] = client
-        got = client.answer()
-        client.gone = got[0] >= 400
+        self.hear(client, command)
+
+    def say(self, client: _Client, command: Command) -> None:
+        """Say one line, and hear what comes."""
+        if command.what == "mail":
+            self.offered += 1
+        line = {
+            "ehlo": "EHLO client.example",
+            "starttls": "STARTTLS",
+            "mail": "MAIL FROM:<{}>",
+            "rcpt": "RCPT TO:<{}>",
+            "data": "DATA",
+            "rset": "RSET",
+        }[command.what]
+        client.send(line.format(*command.given))
+        self.hear(client, command)
+        if command.what == "starttls" and command.reply is not None and command.reply.code == 220:
+            client.socket = self.context.wrap_socket(client.socket, server_hostname="127.0.0.1")
+
+    def hear(self, client: _Client, command: Command) -> None:
+        """Hear the reply to what was said; one that is late, when its time has come."""
+        reply = command.reply
+        assert reply is not None
+        if reply.breaks == "silence" or reply.delay > 0:
+            client.awaited = command
+            if reply.breaks == "silence":
+                self.silent += 1
+            else:
+                heappush(self.releases, command.at + reply.delay)
+            self.until(client, held=len(self.releases) + self.silent)
+            return
+        got = client.answer() if self.answers(client) else NO_REPLY
         self.compare(command, got)
+        if reply.breaks == "after":
+            self.compare(command._replace(reply=reply._replace(breaks="instead")), client.answer())
+        closed = got[0] == 421 or reply.closes or (command.what == "connect" and reply.code >= 400)
+        client.gone = closed or reply.breaks != ""
+
+    def auth(self, client: _Client, command: Command) -> None:
+        """Log in; a challenge that explains a refusal is answered."""
+        user, secret, token = command.given
+        provider = self.providers[command.provider]
+        if token:
+            client.send(self.bearer(provider, user, secret))
+            assert command.reply is not None
+            explains = "OAUTHBEARER" in provider.auth or provider.speaks_of("token_challenge")
+            if explains and command.reply == provider.says("token_refused", "AUTH"):
+                client.answer()
+                client.send("" if "XOAUTH2" in provider.auth else "AQ==")
+        elif "PLAIN" in provider.auth:
+            client.send(f"AUTH PLAIN {_base64(chr(0) + user + chr(0) + secret)}")
+        elif client.ask("AUTH LOGIN")[0] == 334 and client.ask(_base64(user))[0] == 334:
+            client.send(_base64(secret))
+        self.hear(client, command)
 
     def log_in(self, client: _Client, command: Command) -> tuple[int, str]:
         user, secret, token = command.given
@@ -408,15 +512,18 @@ class _Replay:
         if got[0] >= 400:
             return got
         if token:
-            bearer = f"user={user}\1auth=Bearer {self.tokens.get(secret, secret)}\1\1"
-            mechanism = "XOAUTH2" if "XOAUTH2" in provider.auth else "OAUTHBEARER"
-            if mechanism == "OAUTHBEARER":
-                bearer = f"n,a={user},\1{bearer.partition(chr(1))[2]}"
-            got = client.ask(f"AUTH {mechanism} {_base64(bearer)}")
-            return client.ask("AQ==" if mechanism == "OAUTHBEARER" else "") if got[0] == 334 else got
+            got = client.ask(self.bearer(provider, user, secret))
+            return client.ask("" if "XOAUTH2" in provider.auth else "AQ==") if got[0] == 334 else got
         if "PLAIN" in provider.auth:
             return client.ask(f"AUTH PLAIN {_base64(chr(0) + user + chr(0) + secret)}")
         return client.ask("AUTH LOGIN", _base64(user), _base64(secret))
+
+    def bearer(self, provider: Provider, user: str, secret: str) -> str:
+        """Write the line that logs in with a token."""
+        token = f"auth=Bearer {self.tokens.get(secret, secret)}\1\1"
+        if "XOAUTH2" in provider.auth:
+            return f"AUTH XOAUTH2 {_base64(f'user={user}{chr(1)}{token}')}"
+        return f"AUTH OAUTHBEARER {_base64(f'n,a={user},{chr(1)}{token}')}"
 
     def offer(self, client: _Client, command: Command) -> tuple[int, str]:
         mail_from, count = command.given
@@ -429,23 +536,15 @@ class _Replay:
         return got
 
     def end_of_data(self, client: _Client, command: Command) -> None:
-        assert command.reply is not None
         client.send(_text(self.offered, command.given[0]))
-        if command.reply.delay > 0:
-            client.awaited = command
-            heappush(self.releases, command.at + command.reply.delay)
-            self.until(client, held=len(self.releases))
-        else:
-            got = client.answer() if self.answers(client) else NO_REPLY
-            client.gone = got[0] == 421
-            self.compare(command, got)
+        self.hear(client, command)
 
     def answers(self, client: _Client) -> bool:
         """Wait for a reply; False if the server holds it back, where it would be waited for in vain."""
         for _ in range(round(TIMEOUT / QUIET)):
             if _readable(client, QUIET):
                 break
-            if self.control.ask("GET", "/waiting")["held"] > len(self.releases):
+            if self.control.ask("GET", "/waiting")["held"] > len(self.releases) + self.silent:
                 return False
         return True
 
@@ -453,19 +552,25 @@ class _Replay:
         """Read a reply that was held, now that something else is about to be said; its time has come, or never will."""
         command, client.awaited = client.awaited, None
         assert command is not None
-        assert command.reply is not None
-        if command.at + command.reply.delay <= self.now:
-            self.compare(command, client.answer())
+        reply = command.reply
+        assert reply is not None
+        if reply.breaks != "silence" and command.at + reply.delay <= self.now:
+            self.hear(client, command._replace(reply=reply._replace(delay=0.0)))
         else:
             client.gone = True  # the client's patience was shorter than the hold
             client.socket.close()
+            if reply.breaks == "silence":
+                self.silent -= 1
+            else:
+                self.releases.remove(command.at + reply.delay)
+                heapify(self.releases)
 
     def disconnect(self, client: _Client) -> None:
         """Say goodbye, and see to it that the server knows."""
         if not client.gone:
             client.ask("QUIT")
         client.socket.close()
-        self.until(open=len(self.clients))
+        self.until(open=sum(not one.gone for one in self.clients.values()))
 
     def until(self, client: _Client | None = None, **wanted: int) -> None:
         """Wait until the server has read what was sent: so many replies held (unless one comes), or connections."""
@@ -482,11 +587,12 @@ class _Replay:
     def token(self, command: Command) -> None:
         user, refresh_token, token = command.given
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "provider": command.provider}
-        found = self.control.ask("POST", "/token", form).get("access_token")
-        if (found is None) != (token is None):
-            self.differences.append(f"{command.provider}, token for {user}: simulated {token!r}, got {found!r}")
-        if token is not None and found is not None:
-            self.tokens[token] = found
+        answer = self.control.ask("POST", "/token", form)
+        wanted = "temporarily_unavailable" if token == "" else None if token else "invalid_grant"
+        if answer.get("error") != wanted:
+            self.differences.append(f"{command.provider}, token for {user}: simulated {token!r}, got {answer!r}")
+        elif token:
+            self.tokens[token] = answer["access_token"]
 
     def finish(self, duration: float) -> None:
         """Let the run end: replies that are due by then are read."""
@@ -533,7 +639,7 @@ def compare_ledger(
 ) -> list[str]:
     """Replay the log through fresh receivers, and return a line for each ledger line that they wouldn't have written.
 
-    What is compared: time, provider, session, stage, code, enhanced code, text, limit and how long it was held.
+    What is compared: time, provider, session, stage, code, enhanced code, text, limit, fault and how long it was held.
     """
     fresh = scenario.receivers(scenario.lanes(alternative, as_of), seed)
     sessions: dict[tuple[str, int], Session] = {}
@@ -546,7 +652,7 @@ def compare_ledger(
             case "connect":
                 (ip,) = command.given
                 sessions[key], reply = receiver.connect(ip, command.at)
-            case "ehlo" | "log_in" | "offer" | "end_of_data":
+            case "ehlo" | "log_in" | "offer" | "end_of_data" | "starttls" | "auth" | "mail" | "rcpt" | "data" | "rset":
                 reply = getattr(receiver, command.what)(sessions[key], *_timed(command))
             case "disconnect":
                 receiver.disconnect(sessions[key], command.at)
@@ -555,7 +661,7 @@ def compare_ledger(
                 receiver.issue_token(user, refresh_token, command.at)
             case _:
                 _change(receiver, *command.given)
-        if reply is not None and (reply.code >= 400 or (command.what == "end_of_data")):
+        if reply is not None and _is_written(command, reply):
             # a line is written when the server decides, the text is as of when it leaves
             said = receiver.render(reply, sessions[key], command.at + reply.delay)
             wanted[_line(command.at, command.provider, command.session, reply, said)] += 1
@@ -563,6 +669,7 @@ def compare_ledger(
         (
             round(line["time"], 6),
             *(line[name] for name in ("provider", "session", "stage", "code", "enhanced", "text", "limit")),
+            line.get("fault", ""),
             round(line["held"], 6),
         )
         for line in ledger
@@ -573,9 +680,14 @@ def compare_ledger(
     ]
 
 
+def _is_written(command: Command, reply: Reply) -> bool:
+    """Whether the server's ledger has a line for it: an outcome, or a command that a fault left without a reply."""
+    return reply.code >= 400 or (command.what == "end_of_data" if reply.code else bool(reply.fault))
+
+
 def _timed(command: Command) -> tuple[Any, ...]:
     """Return what a receiver's method takes: the time stands before what may be left out."""
-    if command.what == "log_in":
+    if command.what in ("log_in", "auth"):
         user, secret, token = command.given
         return user, secret, command.at, token
     return *command.given, command.at
@@ -599,4 +711,5 @@ def _change(receiver: Receiver, path: str, form: Mapping[str, str]) -> None:
 
 def _line(at: float, provider: str, session: int, reply: Reply, said: str) -> tuple[Any, ...]:
     held = round(reply.held, 6)
-    return round(at, 6), provider, session, reply.stage, reply.code, reply.enhanced, said, reply.limit, held
+    said_by = reply.limit, reply.fault
+    return round(at, 6), provider, session, reply.stage, reply.code, reply.enhanced, said, *said_by, held

@@ -54,11 +54,14 @@ def comparison(result: Result, tenant: str | None = None) -> "pd.DataFrame":
     for under in result.under:
         rows += [_row(result, alternative, tenant, under) for alternative in _changed(result, under, by=WORTH_A_ROW)]
     table = pd.DataFrame(rows)
-    return table.drop(columns=[name for name in ("expired", "waiting") if (table[name] == "0").all()])
+    return table.drop(columns=[name for name in SHOWN_IF_ANY if (table[name] == "0").all()])
 
 
-COLUMNS = {"accepted": "accepted", "refused": "rejected", "expired": "expired", "waiting": "waiting", "held": "held"}
-"""Headings of the counts, and the metrics they show; columns of nothing but noughts are left out."""
+COLUMNS = {"accepted": "accepted", "refused": "rejected", "expired": "expired", "waiting": "waiting"}
+COLUMNS |= {"accepted twice": "duplicates", "ambiguous": "ambiguous", "held": "held"}
+"""Headings of the counts, and the metrics they show."""
+SHOWN_IF_ANY = ("expired", "waiting", "accepted twice", "ambiguous")
+"""Columns that are left out where they have nothing but noughts."""
 
 
 PARTS = {"at_once": "accepted, not throttled", "held": "accepted after throttling", "refused": "refused"}

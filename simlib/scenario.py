@@ -1,6 +1,7 @@
 """The scenario file: tenants, alternatives, events. Read, checked, and made ready to run (DESIGN §6)."""
 
 import copy
+import dataclasses
 import datetime as dt
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_
 
 from simlib.channel import Channel, Incident, Lane
 from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
+from simlib.faults import NO_FAULTS, Faults, FaultyReceiver
 from simlib.provider import PUBLISHED, Provider, parse
 from simlib.provider import names as shipped
 from simlib.reaction import Reaction
@@ -149,6 +151,7 @@ class Scenario(Frozen):
     tenants: tuple[Tenant, ...] = Field(min_length=1)
     alternatives: dict[str, Alternative] = Field(min_length=1)
     events: tuple[Event, ...] = ()
+    faults: str | tuple[dict[str, Any], ...] = ()
     reputation: bool | dict[str, Any] = False
     readings: dict[str, str] = Field(default_factory=dict)
     limits: dict[str, Any] = Field(default_factory=dict)
@@ -171,6 +174,7 @@ class Scenario(Frozen):
     _where: str = PrivateAttr(default="scenario")
     _folder: Path = PrivateAttr(default=Path())
     _inline: dict[str, Provider] = PrivateAttr(default_factory=dict)
+    _faults: Faults = PrivateAttr(default=NO_FAULTS)
     _lanes: dict[tuple[str, dt.date | None], tuple[Lane, ...]] = PrivateAttr(default_factory=dict)
 
     @classmethod
@@ -232,6 +236,11 @@ class Scenario(Frozen):
                 for name, facts in own["providers"].items()
             }
         scenario = check(cls, own, where)
+        if isinstance(scenario.faults, str):
+            scenario._faults = Faults.load(folder / scenario.faults)
+            own["faults"] = scenario._faults.data()
+        elif scenario.faults:
+            scenario._faults = Faults.build({"faults": own["faults"]}, where)
         scenario._data, scenario._where, scenario._folder = own, where, folder
         try:
             for name, facts in scenario.providers.items():
@@ -441,6 +450,10 @@ class Scenario(Frozen):
         rates = {one.domain: one.complaints(seed, replication) for one in self.tenants}
         return Reputation(self.rules, rates, seed, replication)
 
+    def faults_of(self, seed: int = 1, replication: int = 0) -> Faults:
+        """Return what goes wrong at the providers, and with which luck."""
+        return dataclasses.replace(self._faults, seed=seed, replication=replication)
+
     def receivers(self, lanes: Sequence[Lane], seed: int = 1, replication: int = 0) -> dict[str, Receiver]:
         """Return one receiver for each provider of an alternative, with the accounts of those who send there.
 
@@ -463,7 +476,12 @@ class Scenario(Frozen):
             name = lane.provider.name
             accounts = {user: _account(user) for user in self._users(lane)}
             if name not in found:
-                found[name] = Receiver(lane.provider, {}, self.zero, self.opinion(lane.provider, seed, replication))
+                opinion = self.opinion(lane.provider, seed, replication)
+                if self._faults:
+                    faults = self.faults_of(seed, replication)
+                    found[name] = FaultyReceiver(lane.provider, {}, self.zero, opinion, faults)
+                else:
+                    found[name] = Receiver(lane.provider, {}, self.zero, opinion)
             found[name].accounts = {**found[name].accounts, **accounts}
         return found
 
@@ -620,6 +638,7 @@ class Scenario(Frozen):
         if self.rules is not None and any(tenant.complaint_rate or tenant.complaint_rates for tenant in self.tenants):
             parts.append("reputation: which mail is complained about")
         parts += [f"{event.kind}: when" for event in self.events if event.rate is not None]
+        parts += [f"{fault.name}: which commands it strikes" for fault in self._faults.faults if 0 < fault.odds < 1]
         return list(dict.fromkeys(parts))
 
     # Checks across tables
@@ -648,6 +667,7 @@ class Scenario(Frozen):
             self.provider(name)
         if isinstance(self.reputation, dict):
             Rules.of(self.reputation)
+        self._faults.meant_for(self._provider_names())
         for number, event in enumerate(self.events, 1):
             self._check_event(event, f"events[{number}]", tenants)
 

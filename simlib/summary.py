@@ -21,7 +21,7 @@ Ints = np.typing.NDArray[np.int64]
 Bools = np.typing.NDArray[np.bool_]
 
 COUNTS = (
-    *("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time"),
+    *("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time", "duplicates", "ambiguous"),
     *("throttled", "held", "throttled_accepted", "attempts", "deferred_attempts", "rejected_attempts"),
 )
 TIMES = (
@@ -81,6 +81,8 @@ class _Fates:
     accepted_at: Floats
     first_start: Floats
     outcome_at: Floats
+    ambiguous: Bools
+    copies: Ints
 
 
 def summarize(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane]) -> dict[str, Summary]:
@@ -229,7 +231,19 @@ def _fates(attempts: Attempts, message: Any, code: Floats, late: Bools) -> _Fate
     outcome_at[message[final]] = answered[final]
     first = attempts["retry"] == 0
     first_start[message[first]] = np.where(np.isnan(attempts["started"][first]), math.inf, attempts["started"][first])
-    return _Fates(accepted, rejected, expired, accepted_at, first_start, outcome_at)
+    ambiguous = np.zeros(count, dtype=bool)
+    ambiguous[message[_lost_at_the_dot(attempts)]] = True
+    copies = accepted.astype(int)
+    for number, more in attempts.unheard.items():
+        copies[number] += more
+    return _Fates(accepted, rejected, expired, accepted_at, first_start, outcome_at, ambiguous & ~accepted, copies)
+
+
+def _lost_at_the_dot(attempts: Attempts) -> Bools:
+    """Return which attempts got no reply after the message was sent: whether it was accepted, they don't know."""
+    kinds = np.array([code == 0 and stage == "EOD" for _, code, _, _, stage, _ in attempts.kinds], dtype=bool)
+    lost: Bools = kinds[attempts["kind"].astype(int)] & ~np.isnan(attempts["ended"])
+    return lost
 
 
 def _count(
@@ -247,6 +261,8 @@ def _count(
         ("accepted", (fates.accepted & mine).sum()),
         ("rejected", (fates.rejected & mine).sum()),
         ("expired", (fates.expired & mine).sum()),
+        ("duplicates", (fates.copies[mine] > 1).sum()),
+        ("ambiguous", (fates.ambiguous & mine).sum()),
         ("on_time", 0 if deadline is None else (fates.accepted_at[mine] <= deadline).sum()),
         ("attempts", tried.sum()),
         ("deferred_attempts", (ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
@@ -274,6 +290,8 @@ def _numbers(sums: _Sums, scenario: Scenario, ends_at_mx: bool) -> dict[str, flo
         "rejected": rejected,
         "expired": expired,
         "waiting": waiting,
+        "duplicates": total["duplicates"],
+        "ambiguous": total["ambiguous"],
         "on_time": math.nan if scenario.deadline is None else total["on_time"],
         "attempts": total["attempts"],
         "deferred_attempts": total["deferred_attempts"],

@@ -23,7 +23,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model
 from simlib.facts import Frozen, Rate, duration, read_toml, time_of_day
 from simlib.population import ComplaintRates, LogNormal
 
-__all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "by_day", "offered", "stream"]
+__all__ = ["Batches", "BusinessDay", "Messages", "Poisson", "Tenant", "Trace", "by_day", "offered", "recipients"]
+__all__ += ["stream"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
@@ -31,6 +32,8 @@ Bools = np.typing.NDArray[np.bool_]
 DAY = 86400.0
 MOST = 1_000_000
 """Senders of a tenant, and recipients of a message, beyond which a number is a slip of the finger."""
+DOMAINS = 50
+"""Recipients' domains at each provider: a relay's queues and limits go by domain."""
 LABELS = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 LOCAL_PART = re.compile(r"[^\s@<>()\[\]\\,;:\"]+")
 
@@ -481,6 +484,18 @@ class Messages:
 
 COLUMNS = ("created_at", "tenant", "sender", "label", "recipients", "bytes", "number", "choice")
 """The fields of `Messages` that have an entry a message."""
+
+
+def recipients(provider: str, message: int, count: int) -> list[str]:
+    """Return a message's recipients: distinct, in domains that nobody can own (RFC 6761).
+
+    Examples
+    --------
+    >>> recipients("google-mx", 51, 2)
+    ['to0@d02.google-mx.test', 'to1@d02.google-mx.test']
+    """
+    domain = f"d{message % DOMAINS + 1:02}.{provider}.test"
+    return [f"to{number}@{domain}" for number in range(count)]
 
 
 def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) -> Messages:

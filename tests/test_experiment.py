@@ -772,7 +772,7 @@ def test_counts_and_times_of_a_run_by_hand() -> None:
     assert math.isnan(numbers.pop("delivered"))
     assert numbers == {
         **dict.fromkeys(("held", "held_mean", "held_max", "waiting", "rejected", "rejected_attempts"), 0),
-        **dict.fromkeys(("throttled_accepted", "throttled_delay_mean"), 0),
+        **dict.fromkeys(("throttled_accepted", "throttled_delay_mean", "duplicates", "ambiguous"), 0),
         "offered": 5,
         "accepted": 4,
         "expired": 1,

@@ -3,16 +3,23 @@
 import asyncio
 import datetime as dt
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import Answer, Client, Running, bearer, conversation, encoded, running
 from hypothesis import given
 from hypothesis import strategies as st
+from loads import mixed
 
+from simlib.experiment import run
 from simlib.faults import Faults, FaultyReceiver, Occasion, Schedule
 from simlib.provider import STAGES, Provider, Reply, Stage
 from simlib.receiver import Account, Receiver, Session
+from simlib.record import frame
+from simlib.scenario import Scenario
+from simlib.summary import summarize
 
 US = "rep01@us.example"
 THEM = "to@them.example"
@@ -420,3 +427,123 @@ async def test_a_reset_begins_them_anew() -> None:
             one.fake.reset()
         assert codes[0] == codes[1]
         assert sorted(codes[0]) == [250] * 4 + [451] * 4
+
+
+# The simulation
+
+
+def scenario(*tables: dict[str, Any], arrivals: Any = None, to: str = "generic-mx", **channel: Any) -> Scenario:
+    """One sender, by default with one message, on one channel."""
+    arrivals = arrivals or {"kind": "batches", "size": 1}
+    return Scenario.build(
+        {
+            "name": "faults",
+            "duration": "1h",
+            "tenants": [{"name": "us", "senders": 1, "arrivals": arrivals}],
+            "alternatives": {"it": {"channels": [{"name": "c", "tenants": ["us"], "to": to, **channel}]}},
+            "faults": list(tables),
+        }
+    )
+
+
+def simulated(asked: Scenario) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+    """When each attempt began and ended, at which stage, with which code; and what a summary counts."""
+    attempts = run(asked, "it")
+    columns = frame(attempts, asked.zero)[["started_at_s", "ended_at_s", "stage", "code", "final"]]
+    numbers = summarize(attempts, asked, asked.lanes("it"))["us"].numbers
+    counts = ("accepted", "expired", "rejected", "duplicates", "ambiguous", "throttled")
+    return list(columns.itertuples(index=False, name=None)), {name: numbers[name] for name in counts if numbers[name]}
+
+
+def test_a_lost_reply_makes_a_duplicate_of_a_retry() -> None:
+    lost = {"kind": "lose_reply", "until": "1s"}
+    assert simulated(scenario(lost, retry=["60s"])) == (
+        [(0, 0, "EOD", 0, False), (60, 60, "EOD", 250, True)],
+        {"accepted": 1, "duplicates": 1},
+    )
+    assert simulated(scenario(lost)) == ([(0, 0, "EOD", 0, True)], {"expired": 1, "ambiguous": 1})
+    assert simulated(scenario({**lost, "silent": True}, retry=["60s"], timeout="5min")) == (
+        [(0, 300, "EOD", 0, False), (360, 360, "EOD", 250, True)],
+        {"accepted": 1, "duplicates": 1},
+    )
+    # the provider never had it
+    assert simulated(scenario({"kind": "drop_before", "at": "EOD", "until": "1s"}, retry=["60s"])) == (
+        [(0, 0, "EOD", 0, False), (60, 60, "EOD", 250, True)],
+        {"accepted": 1},
+    )
+
+
+def test_a_connection_that_has_gone_is_noticed_by_the_next_message() -> None:
+    two = {"kind": "batches", "size": 2}
+    found = simulated(scenario({"kind": "drop_after", "at": "EOD"}, arrivals=two, retry=["60s"]))
+    assert found == (
+        [(0, 0, "EOD", 250, True), (0, 0, "MAIL", 0, False), (60, 60, "EOD", 250, True)],
+        {"accepted": 2},
+    )
+
+
+def test_a_late_reply_takes_its_time_and_one_that_is_too_late_is_not_awaited() -> None:
+    late = {"kind": "stall", "at": "MAIL", "delay": "5s"}
+    assert simulated(scenario(late, service="1s")) == ([(0, 6, "EOD", 250, True)], {"accepted": 1})
+    found = simulated(scenario({**late, "until": "1s"}, timeout="4s", retry=["60s"]))
+    assert found == ([(0, 4, "MAIL", 0, False), (64, 64, "EOD", 250, True)], {"accepted": 1})
+
+
+def test_a_message_that_is_greylisted_comes_again() -> None:
+    grey = {"kind": "greylist", "delay": "5min", "retention": "1h"}
+    assert simulated(scenario(grey, retry=["2min"])) == (
+        [*((at, at, "RCPT", 450, False) for at in (0, 120, 240)), (360, 360, "EOD", 250, True)],
+        {"accepted": 1},
+    )
+
+
+@pytest.mark.parametrize(("kind", "code"), [("auth_outage", 454), ("token_outage", 0)])
+def test_an_outage_defers_and_rejects_nobody(kind: str, code: int) -> None:
+    found = simulated(scenario({"kind": kind, "until": "1min"}, to="gmail", retry=["40s"]))
+    assert found == (
+        [(0, 0, "AUTH", code, False), (40, 40, "AUTH", code, False), (80, 80, "EOD", 250, True)],
+        {"accepted": 1},
+    )
+
+
+def test_command_by_command_is_the_same_as_at_once() -> None:
+    """Faults that never strike change no attempt, though each command is then asked for on its own."""
+    never = [{"kind": "refuse", "at": stage, "reply": "451 4.3.0 x", "odds": 0} for stage in STAGES]
+    plain, asked = run(mixed(), "all"), run(mixed().replace(faults=never), "all")
+    assert (plain.rows == asked.rows)[~np.isnan(plain.rows)].all()
+    assert (np.isnan(plain.rows) == np.isnan(asked.rows)).all()
+    assert plain.kinds == asked.kinds
+
+
+def test_replications_differ_in_what_strikes_and_runs_do_not() -> None:
+    asked = scenario(
+        {"kind": "lose_reply", "odds": 0.2}, arrivals={"kind": "batches", "size": 50}, retry=["60s"], connections=1
+    )
+    lost = [
+        [row.message_id for row in frame(run(asked, "it", 1, r), asked.zero).itertuples() if not row.code]
+        for r in (0, 0, 1)
+    ]
+    assert lost[0] == lost[1] != lost[2]
+    assert "lose_reply-1: which commands it strikes" in asked.random_parts()
+
+
+def test_a_scenario_takes_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "faults.toml").write_text('[[faults]]\nkind = "lose_reply"\n')
+    asked = Scenario.build({**scenario().data, "faults": "faults.toml"}, folder=tmp_path)
+    assert asked.faults_of(seed=3) == Faults.build({"faults": [{"kind": "lose_reply"}]}, seed=3)
+    assert asked.data["faults"] == [{"kind": "lose_reply", "name": "lose_reply-1"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("nowhere.toml", "nowhere.toml: No such file or directory"),
+        ([{"kind": "stall", "at": "MAIL", "delay": "5"}], "scenario: faults[1].delay: must be a duration"),
+        ([{"kind": "lose_reply", "provider": "gmail"}], "unknown provider 'gmail' (there are: generic-mx)"),
+        (3, "scenario: faults: must be"),
+    ],
+)
+def test_a_scenario_whose_faults_can_not_be(said: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=r"\A[^\n]*\Z") as error:
+        Scenario.build({**scenario().data, "faults": said})
+    assert words in str(error.value)

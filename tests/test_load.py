@@ -480,3 +480,39 @@ def test_through_postfix_what_a_provider_defers_waits_and_the_books_still_balanc
     assert found.relay is not None
     assert (found.relay["passed_on"], found.relay["throttled"], found.relay["in_queue"]) == (5, 3, 3)
     assert found.relay["longest_queue"] >= 3
+
+
+# What goes wrong, goes wrong in a load test as in a simulation
+
+
+def test_duplicates_and_lost_replies_are_the_simulation_s(tmp_path: Path) -> None:
+    """Whom a fault is about doesn't depend on the moment, so the counts have to be the same."""
+    channel = {"to": "generic-mx", "size": 20, "connections": 1, "retry": ["20s"], "queue_lifetime": "59s"}
+    oauth = {"name": "oauth", "to": "gmail", "size": 3, "connections": 1, "retry": ["20s"]}
+    question = at_once({"name": "us", **channel}, oauth).replace(
+        faults=[
+            {"kind": "lose_reply", "recipient": "*@d0[1-4].*", "until": "10s"},  # accepted again at the second try
+            {"kind": "lose_reply", "recipient": "*@d0[5-6].*"},  # accepted three times, and never known
+            {"kind": "drop_before", "at": "RCPT", "recipient": "*@d07.*", "until": "10s"},
+            {"kind": "drop_before", "at": "EOD", "recipient": "*@d08.*", "until": "10s"},
+            {"kind": "drop_after", "at": "EOD", "recipient": "*@d09.*", "until": "10s"},
+            {"kind": "refuse", "at": "EOD", "reply": "554 5.7.1 Not this", "recipient": "*@d10.*"},
+            {"kind": "token_outage", "until": "10s"},
+        ]
+    )
+    measured = load(question, "all", tmp_path, time_scale=20)
+    simulated = summarize(experiment.run(question, "all"), question, question.lanes("all"))
+    counts = (*COUNTS, "duplicates", "ambiguous")
+    for tenant, expected in (("us", (17, 1, 2, 6, 2, 0)), ("oauth", (3, 0, 0, 0, 0, 0))):
+        found = measured.summaries[tenant].numbers
+        assert {name: found[name] for name in counts} == {name: simulated[tenant].numbers[name] for name in counts}
+        some = ("accepted", "rejected", "expired", "duplicates", "ambiguous", "throttled")
+        assert tuple(found[name] for name in some) == expected
+    assert measured.summaries["oauth"].numbers["deferred_attempts"] == 3
+    books = measured.books
+    assert books is not None
+    assert {verdict: count for verdict, count in books["messages"].items() if count} == {
+        "delivered": 16,
+        "duplicate": 6,
+        "refused": 1,
+    }

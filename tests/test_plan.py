@@ -18,6 +18,7 @@ from simlib.receiver import Receiver
 from simlib.scenario import Scenario
 from simlib.sender import Pace, Retry
 from simlib.target import Offer
+from simlib.workload import recipients
 
 SERVED = [name for name in names() if Provider.load(name).transport == "smtp"]
 WHERE = {
@@ -72,7 +73,7 @@ def test_every_message_is_in_it_as_the_scenario_has_it(tmp_path: Path) -> None:
     assert [entry.due for entry in found.entries] == sorted(entry.due for entry in found.entries)
     for number, entry in enumerate(found.entries):
         assert entry.mail_from == messages.addresses[messages.sender[number]]
-        assert entry.rcpt_to == tuple(plan.recipients("office365", number, 2))
+        assert entry.rcpt_to == tuple(recipients("office365", number, 2))
         assert (entry.bytes, entry.tenant) == (1_234, "us")
         assert entry.label == messages.labels[messages.label[number]]
         assert found.routes[entry.route].account == entry.mail_from  # Office 365 logs a mailbox in

@@ -128,6 +128,13 @@ CASES: dict[str, tuple[Verdict, list[Attempt], list[Outcome], list[Queued]]] = {
     "taken twice, nobody has it": ("lost", [sent(250), sent(250, retry=1)], [], []),
     "accepted twice": ("duplicate", [sent(250)], [took(), took()], []),
     "the reply was lost, accepted again": ("duplicate", [sent(0, **LATER), sent(250, retry=1)], [took(), took()], []),
+    "the server dropped it, taken at the second try": (
+        "delivered",
+        [sent(0, **LATER), sent(250, retry=1)],
+        [took(code=0), took()],
+        [],
+    ),
+    "the server dropped it": ("ambiguous", [sent(0)], [took(code=0)], []),
     "the reply was lost twice": ("duplicate", [sent(0, **LATER), sent(0, retry=1)], [took(), took()], []),
     "accepted twice, refused the third time": (
         "duplicate",

@@ -9,7 +9,7 @@ from loads import mixed
 from test_agreement import IN_THE_WAY, SERVED, small
 
 from simlib.load import fakes, lines
-from simlib.provider import Provider
+from simlib.provider import STAGES, Provider
 from simlib.replay import compare_ledger, exact, record, replay
 from simlib.scenario import Scenario
 from simlib.validate import over_smtp
@@ -166,3 +166,71 @@ def test_a_replay_that_differs_is_not_exact(tmp_path: Path) -> None:
     found = exact(tmp_path, mixed(), "all")
     assert found.differences == ()
     assert dataclasses.replace(found, differences=("one",)).differences
+
+
+# What goes wrong, goes wrong over the wire as well
+
+
+def faulty() -> Scenario:
+    """A channel of each kind, and every kind of fault at every command, each now and then."""
+    tenants: list[dict[str, Any]] = []
+    channels: list[dict[str, Any]] = []
+    for name in ("office365", "gmail", "generic-mx"):
+        arrivals = [{"kind": "poisson", "rate": "400/h"}, {"kind": "batches", "first": "5min", "size": 20}]
+        tenants.append({"name": name, "senders": 2, "recipients": 2, "bytes": 1_500, "arrivals": arrivals})
+        channels.append({"name": name, "tenants": [name], "to": name, "connections": 2, "messages_per_session": 5})
+        channels[-1] |= {"service": "1s", "session_setup": "0.5s", "retry": ["1min", "6min"], "timeout": "5min"}
+    channels[1]["auth"] = "oauth"
+    faults: list[dict[str, Any]] = [
+        {"kind": "refuse", "at": "MAIL", "reply": "421 4.3.2 {domain}, bye", "odds": "3%", "name": "bye"},
+        {"kind": "stall", "at": "RCPT", "delay": "10min", "odds": "1%", "name": "longer than anybody waits"},
+        {"kind": "lose_reply", "odds": "5%"},
+        {"kind": "lose_reply", "odds": "5%", "silent": True, "name": "silence"},
+        {"kind": "greylist", "delay": "5min", "retention": "1h", "recipient": "to1@d0*"},
+        {"kind": "auth_outage", "from": "10min", "until": "11min"},
+        {"kind": "token_outage", "until": "6min"},
+    ]
+    for number, at in enumerate(STAGES):
+        faults += [
+            {"kind": "refuse", "at": at, "reply": f"45{number} 4.3.0 Not at {at}", "odds": "3%"},
+            {"kind": "drop_before", "at": at, "odds": "3%"},
+            {"kind": "drop_after", "at": at, "odds": "3%"},
+            {"kind": "stall", "at": at, "delay": "7s", "odds": "3%"},
+        ]
+    return Scenario.build(
+        {
+            **{"name": "faults", "duration": "30min", "tenants": tenants, "faults": faults},
+            **{"alternatives": {"all": {"channels": channels}}, "limits": {"office365/messages-per-minute": "5/min"}},
+        }
+    )
+
+
+def test_no_reply_differs_where_things_go_wrong(tmp_path: Path) -> None:
+    question = faulty()
+    log = record(question, "all", question.messages(1, 0))
+    seen = {command.reply.fault for command in log if command.reply is not None and command.reply.fault}
+    down = {command.given[2] for command in log if command.what == "token"}
+    assert seen == set(question.faults_of().names) - {"token_outage-7"}
+    assert "" in down
+    assert any(command.reply.limit for command in log if command.reply is not None)
+    found = exact(tmp_path, question, "all")
+    assert found.differences == ()
+    assert found.replies > 2_000
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "refuse", "at": "EOD", "reply": "451 4.3.0 Not now"},
+        {"kind": "drop_after", "at": "MAIL"},
+        {"kind": "lose_reply"},
+        {"kind": "token_outage"},
+    ],
+    ids=lambda fault: str(fault["kind"]),
+)
+def test_faults_that_only_the_server_has_are_found(fault: dict[str, Any], tmp_path: Path) -> None:
+    question = faulty().replace(faults=[])
+    log = record(question, "all", question.messages(1, 0))[:60]
+    providers = ["office365", "gmail", "generic-mx"]
+    with fakes(tmp_path, question.replace(faults=[fault]), providers, virtual=True) as running:
+        assert replay(log, running, question, "all")
