@@ -75,15 +75,21 @@ def test_a_part_has_all_attempts_of_what_was_decided_and_only_the_last_has_what_
     assert (parts[-1]["final"] == 0).any()
 
 
-@pytest.mark.parametrize("reaction", ["none", "kumomta", "google"])
-def test_the_summary_of_the_days_is_that_of_the_run(reaction: str) -> None:
-    scenario = question(reaction=reaction)
+LOST_REPLIES = {"kind": "lose_reply", "odds": "10%"}
+
+
+@pytest.mark.parametrize(
+    ("reaction", "faults"), [("none", []), ("kumomta", []), ("google", []), ("none", [LOST_REPLIES])]
+)
+def test_the_summary_of_the_days_is_that_of_the_run(reaction: str, faults: list[dict[str, str]]) -> None:
+    scenario = question(reaction=reaction).replace(faults=faults)
     lanes = scenario.lanes("pool")
     tally = Tally(scenario, lanes)
     for part in days(scenario, "pool"):
         tally.add(part)
     found, expected = tally.summaries(), summarize(run(scenario, "pool"), scenario, lanes)
     assert (expected["us"].bound_by["reaction"] > 0) == (reaction != "none")
+    assert (expected["us"].numbers["duplicates"] > 0) == bool(faults)
     assert list(found) == list(expected)
     for tenant, summary in expected.items():
         for name, numbers in (("numbers", summary.numbers), ("bound_by", summary.bound_by)):
