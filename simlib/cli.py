@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _size_parser(commands)
     _audit_parser(commands)
 
+    _import_parser(commands)
     _learn_parser(commands)
 
     lab = commands.add_parser(
@@ -232,6 +233,39 @@ def _size_parser(commands: Any) -> None:
     size.set_defaults(run=_size)
 
 
+def _import_parser(commands: Any) -> None:
+    import_ = commands.add_parser(
+        "import",
+        help="a trace and the replies from your own log",
+        description="Reads a mail server's or a service's log and writes trace.csv, which a scenario replays, and "
+        "replies.csv, which `sendlab learn` reads. Addresses are replaced by keyed hashes; the key is made for this "
+        "one import and kept by nobody. Exit 1 if there are lines that could not be read; they are listed.",
+        epilog="example: sendlab import /var/log/mail.log --format postfix --zone Asia/Tokyo --out imported",
+    )
+    import_.add_argument(
+        "logs", metavar="LOG", nargs="+", type=Path, help="the log, oldest file first; .gz is unpacked"
+    )
+    import_.add_argument(
+        "--format",
+        required=True,
+        metavar="NAME",
+        choices=("postfix", "exim", "kumomta", "ses", "sparkpost", "csv"),
+        help="postfix, exim, kumomta, ses, sparkpost or csv",
+    )
+    import_.add_argument(
+        "--out", type=_folder, default=Path("imported"), metavar="DIR", help="where to write (imported)"
+    )
+    import_.add_argument("--keep-addresses", action="store_true", help="leave the addresses as they are")
+    import_.add_argument(
+        "--zone", type=_zone, default=dt.UTC, metavar="NAME", help="zone of times that name none (UTC)"
+    )
+    import_.add_argument(
+        "--year", type=_count, metavar="N", help="the first line's year where dates have none (by the file's own date)"
+    )
+    import_.add_argument("--json", action="store_true", help="one JSON document on stdout, nothing else")
+    import_.set_defaults(run=_import)
+
+
 def _learn_parser(commands: Any) -> None:
     learn = commands.add_parser(
         "learn",
@@ -323,6 +357,20 @@ def _own_amount(text: str) -> tuple[str, str | float]:
         return limit, float(amount)
     except ValueError:
         return limit, amount
+
+
+def _zone(text: str) -> dt.tzinfo:
+    """Read a zone: a name such as Asia/Tokyo, or an offset such as +09:00."""
+    from zoneinfo import ZoneInfo
+
+    with contextlib.suppress(ValueError):
+        offset = dt.datetime.fromisoformat(f"2000-01-01T00:00{text}").tzinfo
+        if offset is not None:
+            return offset
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, KeyError):
+        raise argparse.ArgumentTypeError(f"must be a zone like Asia/Tokyo or +09:00, got {text!r}") from None
 
 
 def _count(text: str) -> int:
@@ -694,6 +742,25 @@ def _progress(unit: str, quiet: bool) -> Iterator[Callable[..., None]]:
 
     with bar:
         yield tell
+
+
+def _import(options: argparse.Namespace) -> int:
+    from simlib.importing import import_log
+
+    found = import_log(
+        options.logs,
+        options.format,
+        options.out,
+        keep_addresses=options.keep_addresses,
+        zone=options.zone,
+        year=options.year,
+    )
+    for name, number, why in found.shown:
+        print(f"{name}: line {number}: {why}", file=sys.stderr)
+    if found.unreadable > len(found.shown):
+        print(f"and {found.unreadable - len(found.shown):,} more, see unreadable.csv", file=sys.stderr)
+    print(json.dumps(found.json()) if options.json else "\n".join(found.told()))
+    return 1 if found.unreadable else 0
 
 
 def _learn(options: argparse.Namespace) -> int:

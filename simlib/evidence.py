@@ -100,7 +100,7 @@ class Log:
             "tenant": [one.account.rpartition("@")[2] for one in self.outcomes],
             "domain": [one.mail_from.rpartition("@")[2] for one in self.outcomes],
         }
-        return {per: numbered(labels) for per, labels in known.items() if all(labels)}
+        return {per: numbered(labels) for per, labels in known.items() if any(labels)}
 
     @cached_property
     def reach(self) -> dict[str, float]:

@@ -183,9 +183,10 @@ class Search:
             return Finding(family, text, len(rows), tuple(left), {}, why)
         best = left[0][0]
         same: dict[str, tuple[str, ...]] = {}
+        equal = self.equal if any(one.count == "messages" for one, _ in left) else ()
         for name, own, others in (
             ("per", best.per, [*self.alike.get((best.count, best.per), ()), *(one.per for one, _ in left)]),
-            ("count", best.count, [*(self.equal if best.count == "messages" else ()), *(one.count for one, _ in left)]),
+            ("count", best.count, [*equal, *(one.count for one, _ in left)]),
             ("counts", best.attempts, [one.attempts for one, _ in left]),
             ("anchor", best.anchor, [one.anchor for one, _ in left]),
         ):
