@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from browser import browser, free_port, needs_chromium, sendlab, visit
-from nbformat import read, write
+from nbformat import write
 from playwright.sync_api import Browser, Page, expect
-from test_notebooks import FOUND, QUICK, parameters
+from test_notebooks import FOUND, complaints, made_quick, notebook
 
 from simlib.lab import unpack
 from simlib.words import Words, languages
@@ -28,17 +28,19 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """JupyterLab on the notebooks, made small."""
-    home = tmp_path_factory.mktemp("home")
-    unpack(home / "mine")
-    for path in (home / "mine").glob("*.ipynb"):
-        document = read(path, as_version=4)  # type: ignore[no-untyped-call]
-        (place,) = parameters(document.cells)
-        quick = QUICK.get(path.stem, {"replications": 2})
-        document.cells[place].source += "".join(f"\n{name} = {value!r}" for name, value in quick.items())
-        write(document, path)  # type: ignore[no-untyped-call]
-    with sendlab(home, "lab", str(home / "mine")) as said:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The notebooks, unpacked and made quick."""
+    folder = tmp_path_factory.mktemp("home") / "mine"
+    unpack(folder)
+    for path in folder.glob("*.ipynb"):
+        write(made_quick(path), path)  # type: ignore[no-untyped-call]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(folder: Path) -> Iterator[dict[str, Any]]:
+    """JupyterLab on them."""
+    with sendlab(folder.parent, "lab", str(folder)) as said:
         yield said
 
 
@@ -62,19 +64,22 @@ def run_all(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", FOUND, ids=[path.stem for path in FOUND])
-def test_a_notebook_runs_in_the_browser(chromium: Browser, lab: dict[str, Any], path: Path) -> None:
+def test_a_notebook_runs_in_the_browser(chromium: Browser, lab: dict[str, Any], folder: Path, path: Path) -> None:
     with visit(chromium) as visitor:
         page = visitor.page
         page.goto(f"{lab['url']}&reset")
         run_all(page, path.stem)
         done = page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-InputArea-prompt", has_text=RAN)
         error = page.locator("[data-mime-type='application/vnd.jupyter.error']")
-        expect(done.or_(error).first).to_be_attached(timeout=150 * SECONDS)
+        expect(done.or_(error).first).to_be_attached(timeout=240 * SECONDS)
         assert error.all_inner_texts() == []
         page.locator(".jp-Notebook .jp-OutputArea-output:is(:has(img), :has(table))").first.scroll_into_view_if_needed()
         if page.locator(".noUi-handle").count():
             answer_moves_with_the_slider(page)
         visitor.keep(path.stem)
+        page.keyboard.press("Control+s")
+        expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+        assert complaints(notebook(folder / path.name)) == []
 
 
 def answer_moves_with_the_slider(page: Page) -> None:
