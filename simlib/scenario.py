@@ -373,7 +373,15 @@ class Scenario(Frozen):
         return offered(self.tenants, self.day, seed, replication)
 
     def days(self, seed: int, replication: int) -> Iterator[tuple[float, Messages]]:
-        """Draw the same a day at a time: until when, in seconds, and what is offered until then."""
+        """Draw the same a day at a time: until when, in seconds, and what is offered until then.
+
+        Parameters
+        ----------
+        seed : int
+            Which random streams: the same seed gives the same messages.
+        replication : int
+            Which run, from 0.
+        """
         return by_day(self.tenants, self.day, seed, replication)
 
     def provider(self, name: str, as_of: dt.date | None = None) -> Provider:
