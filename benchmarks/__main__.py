@@ -11,6 +11,7 @@ from simpy.events import ProcessGenerator
 
 from benchmarks.books import measured, reconcile_speed
 from benchmarks.client import client_cost
+from benchmarks.long_run import long_run
 from benchmarks.server import server_speed
 from simlib.estimate import Estimate
 from simlib.experiment import compare, run
@@ -165,6 +166,7 @@ if __name__ == "__main__":
     look_time()
     size_time()
     memory()
+    long_run()
     coverage()
     server_speed()
     client_cost()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Estimate", "half_width", "paired", "wilson"]
+__all__ = ["Estimate", "break_even", "half_width", "paired", "wilson"]
 
 Floats = np.typing.NDArray[np.float64]
 
@@ -54,10 +54,15 @@ class Estimate:
 
 def half_width(numbers: Floats, confidence: float = 0.95) -> float:
     """Half the width of the t interval of a mean (Student 1908; e.g. Law, *Simulation Modeling and Analysis*, §4.5)."""
+    return float(_half_widths(numbers, confidence))
+
+
+def _half_widths(numbers: Floats, confidence: float = 0.95) -> Floats:
+    """Return those of each column's mean."""
     from scipy.special import stdtrit
 
     quantile = float(stdtrit(len(numbers) - 1, (1 + confidence) / 2))
-    return quantile * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+    return np.asarray(quantile * numbers.std(axis=0, ddof=1) / math.sqrt(len(numbers)))
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -81,3 +86,51 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """Estimate a difference over replications that saw the same messages."""
     with np.errstate(invalid="ignore"):  # never and never differ by no number
         return Estimate.of((np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).tolist())
+
+
+STEPS = 2000
+"""Steps in which `break_even` looks for the ends of its interval."""
+
+
+def break_even(x: Sequence[float], differences: Floats) -> Estimate:
+    """Estimate where a paired difference changes its sign, with a 95 % interval.
+
+    The interval is of those places at which the difference isn't shown to be other than 0: the t test, inverted
+    (Fieller 1954, *J. R. Stat. Soc. B* 16, 175-185). Between the places that were simulated, each replication's
+    differences are joined by straight lines.
+
+    Parameters
+    ----------
+    x : sequence of float
+        Where it was simulated, ascending.
+    differences : ndarray
+        Shape ``(replications, len(x))``; in each replication the same random numbers everywhere.
+
+    Returns
+    -------
+    Estimate
+        Where the mean difference first changes its sign; without a mean if it doesn't. `low` or `high` is None where
+        the interval goes on beyond what was simulated.
+
+    Examples
+    --------
+    >>> found = break_even([0.0, 10.0], np.array([[-4.0, 6.0], [-6.0, 4.0], [-5.0, 5.0]]))
+    >>> round(found.mean, 2), round(found.low, 2), round(found.high, 2)
+    (5.0, 2.52, 7.49)
+    """
+    steps = np.linspace(x[0], x[-1], STEPS + 1)
+    each = np.array([np.interp(steps, x, row) for row in differences])
+    mean = each.mean(axis=0)
+    changes = np.flatnonzero(np.sign(mean[1:]) != np.sign(mean[:-1]))
+    if not len(changes):
+        return Estimate(None, None, None)
+    at = int(changes[0])
+    gap = mean[at + 1] - mean[at]
+    place = float(steps[at] - mean[at] / gap * (steps[at + 1] - steps[at]))
+    if len(each) < 2:
+        return Estimate(place, None, None)
+    decided = np.flatnonzero(np.abs(mean) > _half_widths(each))
+    below, above = decided[decided <= at], decided[decided > at]
+    low = float(steps[below[-1]]) if len(below) else None
+    high = float(steps[above[0]]) if len(above) else None
+    return Estimate(place, low, high)

@@ -21,7 +21,8 @@ Ints = np.typing.NDArray[np.int64]
 Bools = np.typing.NDArray[np.bool_]
 
 COUNTS = (
-    *("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time", "duplicates", "ambiguous"),
+    *("offered", "accepted", "delivered", "rejected", "expired", "waiting", "on_time", "within_hour"),
+    *("duplicates", "ambiguous"),
     *("throttled", "held", "throttled_accepted", "attempts", "deferred_attempts", "rejected_attempts"),
 )
 TIMES = (
@@ -29,6 +30,7 @@ TIMES = (
     *("held_mean", "held_max", "throttled_delay_mean", "finished_at"),
 )
 METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
+HOUR = 3600.0
 CAUSES = ("retry", "pace", "service", "reaction", "connections", "warmup")
 
 
@@ -264,6 +266,7 @@ def _count(
         ("duplicates", (fates.copies[mine] > 1).sum()),
         ("ambiguous", (fates.ambiguous & mine).sum()),
         ("on_time", 0 if deadline is None else (fates.accepted_at[mine] <= deadline).sum()),
+        ("within_hour", (delay <= HOUR).sum()),
         ("attempts", tried.sum()),
         ("deferred_attempts", (ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
         ("rejected_attempts", (ended & (code >= 500)).sum()),
@@ -293,6 +296,7 @@ def _numbers(sums: _Sums, scenario: Scenario, ends_at_mx: bool) -> dict[str, flo
         "duplicates": total["duplicates"],
         "ambiguous": total["ambiguous"],
         "on_time": math.nan if scenario.deadline is None else total["on_time"],
+        "within_hour": total["within_hour"],
         "attempts": total["attempts"],
         "deferred_attempts": total["deferred_attempts"],
         "rejected_attempts": total["rejected_attempts"],

@@ -777,6 +777,7 @@ def test_counts_and_times_of_a_run_by_hand() -> None:
         "accepted": 4,
         "expired": 1,
         "on_time": 2,
+        "within_hour": 4,
         "throttled": 1,
         "attempts": 5,
         "deferred_attempts": 1,
