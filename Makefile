@@ -2,7 +2,7 @@ PYTHON ?= python3
 PIP := .venv/bin/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab app bench lint lock clean
+.PHONY: help demo test lab app bench audit lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ app: .venv/installed ## ask which channel in a browser, without code
 
 bench: .venv/installed ## run the benchmarks
 	.venv/bin/python -m benchmarks
+
+audit: .venv/installed ## audit other people's mailers again, and write AUDIT.md
+	.venv/bin/python tests/mailers.py
 
 lint: .venv/installed ## run ruff and mypy
 	.venv/bin/ruff check .

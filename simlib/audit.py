@@ -25,6 +25,9 @@ LONG_ENOUGH: Final = 300.0
 """Seconds before a failed attempt may be made again: Postfix's minimal_backoff_time (postconf(5)), whose schedule the
 world's mail servers are used to. RFC 5321 §4.5.4.1 asks for at least 30 minutes in general, and lets those who know
 more be quicker."""
+ROUNDING: Final = 2
+"""Seconds of a mailer's own clock by which its waits may be short: Postfix rounds down when a message is due, and takes
+what is due within the next second (qmgr_active.c)."""
 WRONG_FOR: Final = 1000.0
 """Seconds for which a thing goes wrong in a trial: time for two retries after `LONG_ENOUGH`, and then it is over."""
 DEFERRED_FOR: Final = 2000.0
@@ -207,8 +210,8 @@ class Run:
     trials : dict of str to Seen
         What was seen, by the trial's name; those that weren't run are missing.
     second : float
-        How long a second of the mailer's own clock is on the provider's. Many mailers know whole seconds only
-        (Postfix), so that their waits may be short by one; 0: the mailer's clock is the provider's.
+        How long a second of the mailer's own clock is on the provider's; 0: the mailer's clock is the provider's. Many
+        mailers know whole seconds only, so that their waits may be a little shorter than they mean.
     """
 
     provider: Provider
@@ -218,7 +221,7 @@ class Run:
     @property
     def patience(self) -> float:
         """The shortest wait before a retry that is long enough, in seconds, on the mailer's own clock."""
-        return LONG_ENOUGH - self.second - INSTANT
+        return LONG_ENOUGH - ROUNDING * self.second - INSTANT
 
     def lines(self, trial: str) -> tuple[Line, ...]:
         """Return the ledger of a trial; empty if it wasn't run."""
@@ -227,7 +230,8 @@ class Run:
     @property
     def messages(self) -> int:
         """How many messages the mailer has, as far as any trial showed."""
-        return max((len(_by_message(seen.lines)) for seen in self.trials.values()), default=0)
+        accepted = [line for line in self.lines("plain") if line["stage"] == "EOD" and line["code"] < 300]
+        return max((len(accepted), *(len(_by_message(seen.lines)) for seen in self.trials.values())))
 
     @property
     def retries(self) -> bool:
@@ -361,7 +365,7 @@ def _herd(run: Run, lines: Sequence[Line]) -> list[list[Line]]:
     steady = []
     for tries in often:
         waits = [_wait(pair) for pair in pairwise(tries)]
-        if max(waits) - min(waits) <= run.second + INSTANT:
+        if max(waits) - min(waits) <= ROUNDING * run.second + INSTANT:
             steady.append(tries)
     for leader in steady:
         together = [tries for tries in steady if len(tries) >= len(leader) and _side_by_side(leader, tries)]

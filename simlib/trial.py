@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import psutil
+
 from simlib.audit import DEFERRED_FOR, LASTS, LONG_ENOUGH, Run, Seen, Trial, trials
 from simlib.provider import Provider
 
@@ -143,19 +145,17 @@ def audit(
     seen: dict[str, Seen] = {}
     port = mailer.port
     try:
-        for number, one in enumerate(todo, 1):
-            progress(f"trial {number} of {len(todo)}, {one.name}: {one.happens}")
-            with (
-                tempfile.TemporaryDirectory(prefix="sendlab-audit-") as folder,
-                _serving(provider, one, mailer, Path(folder), port, serve) as served,
-            ):
-                port = served.port
-                try:
-                    ended = _run(mailer, one, served, progress)
-                finally:  # also when the rest is called off
-                    seen[one.name] = Seen(served.lines(), served.sessions())
-            if number == 1 and not seen[one.name].sessions:
-                raise ValueError(f"COMMAND never connected to {HOST}:{port}; it ended with {ended}")
+        with tempfile.TemporaryDirectory(prefix="sendlab-audit-") as folder:
+            for number, one in enumerate(todo, 1):
+                progress(f"trial {number} of {len(todo)}, {one.name}: {one.happens}")
+                with _serving(provider, one, mailer, Path(folder), port, serve) as served:
+                    port = served.port
+                    try:
+                        ended = _run(mailer, one, served, progress)
+                    finally:  # also when the rest is called off
+                        seen[one.name] = Seen(served.lines(), served.sessions())
+                if number == 1 and not seen[one.name].sessions:
+                    raise ValueError(f"COMMAND never connected to {HOST}:{port}; it ended with {ended}")
     except KeyboardInterrupt:
         if not seen or mailer.command:
             raise
@@ -167,7 +167,7 @@ def _serving(
     provider: Provider, one: Trial, mailer: Mailer, folder: Path, port: int, options: Sequence[str]
 ) -> Iterator[Served]:
     """Run the fake of a trial for as long as the block lasts."""
-    faults, ca, ledger, log = (folder / name for name in ("faults.json", "ca.pem", "ledger.jsonl", "fake.log"))
+    faults, ca, ledger, log = (folder / name for name in ("faults.json", "ca.pem", f"{one.name}.jsonl", "fake.log"))
     faults.write_text(json.dumps({"faults": one.faults}), encoding="utf-8")
     command = [sys.executable, "-m", "fake_servers", provider.name, "--port", str(port), "--control-port", "0"]
     command += ["--ca", str(ca), "--ledger", str(ledger), "--faults", str(faults), *options]
@@ -225,8 +225,8 @@ def _run(mailer: Mailer, one: Trial, served: Served, progress: Progress) -> str:
     """Let the mailer do what it does until it has finished or the trial is over; return how it ended."""
     if not mailer.command:
         progress(
-            f"  connect to {HOST}:{served.port}; user {USER}, password {PASSWORD}; the certificate's authority is in "
-            f"{served.ca}; it goes on when nothing was said for {_quiet(mailer, one):.0f} s"
+            f"  connect to {HOST}:{served.port}; user {USER}, password {PASSWORD}; the certificate's authority, new in "
+            f"each trial, is in {served.ca}; it goes on when nothing was said for {_quiet(mailer, one):.0f} s"
         )
         _until_quiet(mailer, one, served)
         return "silence"
@@ -255,6 +255,9 @@ def _is_over(mailer: Mailer, served: Served, until: float) -> bool:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a mailer, with all that it has started."""
+    started: list[psutil.Process] = []
+    if process.poll() is None:
+        started = psutil.Process(process.pid).children(recursive=True)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -262,6 +265,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    for one in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def _quiet(mailer: Mailer, one: Trial) -> float:

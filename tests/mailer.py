@@ -1,20 +1,23 @@
 """A mailer as a program: smtplib, one message after the other, nothing ever again.
 
-``python mailer.py HOST PORT USER SECRET CA [MESSAGES]``; with ``token`` before the secret it logs in by XOAUTH2.
+``python mailer.py HOST PORT USER PASSWORD CA [CONTROL]``: with a control port it moves the clock by 12 s after each.
 """
 
 import smtplib
 import ssl
 import sys
+import urllib.request
 
 
-def main(host: str, port: str, user: str, secret: str, ca: str, messages: str = "6") -> None:
+def main(host: str, port: str, user: str, password: str, ca: str, control: str = "") -> None:
     with smtplib.SMTP(host, int(port), "client.example", timeout=20) as client:
         client.starttls(context=ssl.create_default_context(cafile=ca))
-        client.login(user, secret)
-        for number in range(int(messages)):
+        client.login(user, password)
+        for number in range(6):
             text = f"From: <{user}>\r\nMessage-ID: <us-{number}@sendlab.example>\r\n\r\nhello\r\n"
             client.sendmail(user, ["to@them.example"], text)
+            if control:
+                urllib.request.urlopen(f"{control}/clock", f"seconds={12 * number + 12}".encode()).close()
 
 
 main(*sys.argv[1:])

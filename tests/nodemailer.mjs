@@ -1,4 +1,5 @@
-// Sends one message with nodemailer: takes { transport, mail } as JSON on stdin, prints the dialogue as curl does.
+// Sends messages with nodemailer: takes { transport, mail } or { transport, mails } as JSON on stdin, prints the dialogue
+// as curl does.
 import { readFileSync } from "node:fs";
 import nodemailer from "nodemailer";
 
@@ -8,10 +9,13 @@ const print = ({ tnx }, text) => {
 };
 const logger = Object.fromEntries(["trace", "debug", "info", "warn", "error", "fatal"].map((level) => [level, print]));
 
-const { transport, mail } = JSON.parse(readFileSync(0, "utf8"));
-try {
-  await nodemailer.createTransport({ ...transport, logger, debug: true }).sendMail(mail);
-} catch (error) {
-  console.error(error.message);
-  process.exitCode = 1;
+const { transport, mail, mails = [mail] } = JSON.parse(readFileSync(0, "utf8"));
+const mailer = nodemailer.createTransport({ ...transport, logger, debug: true });
+for (const one of mails) {
+  try {
+    await mailer.sendMail(one);
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 1;
+  }
 }

@@ -232,7 +232,7 @@ class Exim(NamedTuple):
 
 
 @contextmanager
-def exim_with(configuration: str, home: Path) -> Iterator[Exim]:
+def exim_with(configuration: str, home: Path, runs: str = "-q10m") -> Iterator[Exim]:
     """Run Exim's daemon with a configuration."""
     one = Exim(home, free_port())
     program = exim()
@@ -248,7 +248,7 @@ def exim_with(configuration: str, home: Path) -> Iterator[Exim]:
     for name in ("spool/exim4", "log/exim4"):
         (home / name).mkdir(parents=True)
         os.chown(home / name, 61999, 61999)
-    daemon = one.command("-bdf", "-q10m", "-oX", f"127.0.0.1.{one.port}")
+    daemon = one.command("-bdf", runs, "-oX", f"127.0.0.1.{one.port}")
     with subprocess.Popen(
         daemon, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
