@@ -236,7 +236,8 @@ def _transactions(
         if reached > place:
             tests.append(Asked(since, at, row, False))
         if reached >= place:
-            taken = log.let_through(row) if one.code < 400 and family.stage == "EOD" else (since, at)
+            at_the_end = one.code < 400 and family.stage in ("EOD", *EARLY)  # where nothing can be taken before MAIL
+            taken = log.let_through(row) if at_the_end else (since, at)
             takes.append(Take(*taken, row, one.code >= 400))
     return tests, takes, starts
 

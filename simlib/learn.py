@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simlib.evidence import Log
 from simlib.facts import Rate
@@ -20,6 +20,9 @@ from simlib.hypothesis import Bounds, Hypothesis, spoken
 from simlib.provider import Provider, names, parse
 from simlib.replies import Outcome, read
 from simlib.search import Finding, explain
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Learned", "learn"]
 
@@ -77,6 +80,24 @@ class Learned:
             "limits": [document(finding) for finding in self.learned],
             "not_enough": [document(finding) for finding in self.findings if not finding.enough],
         }
+
+    def table(self) -> "pd.DataFrame":
+        """Return the findings as a table, one row each: what is known, or why there is not enough."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "limit": id_of(one) if one.enough else "not enough",
+                "amount": str(amount_of(one.best, one.bounds.low)) if one.enough else "",
+                "what": f"{one.best}, per {one.best.per}" if one.enough else one.why,
+                "over it": f"{on_excess(one)} at {one.family.stage}",
+                "times": one.times,
+                "said": "" if not one.family.words else _one_line(one),
+                "interval": between(one) if one.enough else "",
+                "can't tell": _same(one),
+            }
+            for one in self.findings
+        )
 
     def lines(self) -> list[str]:
         """Say it in words."""

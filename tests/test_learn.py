@@ -19,7 +19,7 @@ from simlib.provider import parse
 from simlib.replies import read
 from simlib.scenario import Scenario
 
-LOGS = 20
+LOGS = 12
 CONFIDENCE = 0.999
 
 

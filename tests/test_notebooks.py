@@ -28,6 +28,7 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "04_load_test": {"time_scale": 400.0},
     "05_simulated_or_measured": {"alternatives": ["SparkPost"], "time_scale": 300.0},
+    "07_your_own_logs": {"replications": 3},
 }
 
 each = pytest.mark.parametrize("path", FOUND, ids=[path.stem for path in FOUND])
