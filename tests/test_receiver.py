@@ -930,9 +930,11 @@ def test_a_listed_ip_is_refused_at_the_stage_that_the_facts_state() -> None:
         receiver = Receiver(Provider.load(name))
         receiver.blocked.add("127.0.0.1")
         for offers in (True, False):
-            session, _ = receiver.connect("127.0.0.1", 0)
+            session, reply = receiver.connect("127.0.0.1", 0)
             receiver.ehlo(session, 0)
-            if offers:
+            if reply.code >= 400:
+                pass  # the provider has hung up
+            elif offers:
                 reply = receiver.offer(session, "x@us.example", 1, 0)
                 reply = receiver.end_of_data(session, 1000, 0) if reply.code < 400 else reply
             else:
