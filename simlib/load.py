@@ -279,6 +279,7 @@ class Load:
             "attempts": dict(by_status),
             "passed_on": sum(status == "sent" for status in last.values()),
             "throttled": len(deferred),
+            "retried": _retried(rows, self.time_scale),
             "bounced": sum(status in ("bounced", "expired") for status in last.values()),
             "in_queue": sum(1 for _ in lines(self.folder / "queue.jsonl")),
             "longest_queue": max((sum(one[name] for name in QUEUES) for one in samples), default=0),
@@ -357,6 +358,21 @@ class Load:
             "relay": self.relay,
             "notes": list(self.notes),
         }
+
+
+def _retried(rows: Iterable[dict[str, Any]], time_scale: float) -> dict[str, Any]:
+    """Return what a relay's schedule did to what was deferred: attempts each, and how long until it was passed on."""
+    attempts: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["status"] != "expired":  # a line about a message that was given up, after its last attempt's
+            attempts[row["message_id"], row["recipient"]].append(row)
+    deferred = [some for some in attempts.values() if any(row["status"] == "deferred" for row in some)]
+    waits = [(some[-1]["time"] - some[0]["time"]) * time_scale for some in deferred if some[-1]["status"] == "sent"]
+    return {
+        "attempts": sum(map(len, deferred)) / len(deferred) if deferred else None,
+        "passed_on": len(waits),
+        "after": {f"p{q}": float(np.quantile(waits, q / 100)) for q in (50, 95)} if waits else None,
+    }
 
 
 def _measured(value: float) -> dict[str, Any]:

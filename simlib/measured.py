@@ -73,6 +73,19 @@ def _relay(found: Load) -> list[str]:
         f"Postfix passed {relay['passed_on']:,} on, deferred {relay['throttled']:,} for a while, bounced "
         f"{relay['bounced']:,}; {relay['in_queue']:,} are in its queue, whose longest was {relay['longest_queue']:,}.",
     ]
+    retried = relay["retried"]
+    if retried["attempts"] is not None:
+        seconds = (relay["schedule"]["seconds"][f"{which}_backoff_time"] for which in ("minimal", "maximal"))
+        waits = " to ".join(f"{wait * found.time_scale:,.0f} s" for wait in seconds)
+        lines.append(
+            f"  Its schedule, {waits} between attempts, tried the deferred ones {retried['attempts']:.3g} times each "
+            f"and passed {retried['passed_on']:,} of them on."
+        )
+        if retried["after"] is not None:
+            median, p95 = (_seconds(retried["after"][name]) for name in ("p50", "p95"))
+            lines.append(
+                f"  From a deferred one's first attempt until then: median {median}, p95 {p95}, in scenario time."
+            )
     for name, one in relay["delays"].items():
         if one is not None:
             lines.append(f"  {name.replace('_', ' ')}: median {one['p50']:.3g} s, p95 {one['p95']:.3g} s of real time")

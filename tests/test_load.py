@@ -445,6 +445,29 @@ def mentioning(text: str) -> list[list[str]]:
 # Through a relay
 
 
+def test_what_a_relay_s_schedule_did_is_told(measured: Load, tmp_path: Path) -> None:
+    """By recipient: one is passed on at once, one at the third attempt, one waits; one expires after two."""
+    rows = [
+        *((0.0, "a", "sent"), (0.0, "b", "deferred"), (0.5, "c", "deferred"), (0.5, "d", "deferred")),
+        *((5.0, "b", "deferred"), (5.5, "d", "deferred"), (5.6, "d", "expired"), (15.0, "b", "sent")),
+    ]
+    more = {"channel": "pool", "message_id": "us-1", "delays": [0.1, 0.0, 0.0, 0.0]}
+    relayed = [{"time": time, "recipient": to, "status": status, **more} for time, to, status in rows]
+    (tmp_path / "relay.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in relayed), encoding="utf-8")
+    for name in ("queue.jsonl", "queue_length.jsonl"):
+        (tmp_path / name).touch()
+    schedule = {"seconds": {"minimal_backoff_time": 5, "maximal_backoff_time": 67}}
+    (tmp_path / "schedule.json").write_text(json.dumps(schedule), encoding="utf-8")
+    found = replace(measured, folder=tmp_path, through="postfix", time_scale=60)
+    assert found.relay is not None
+    assert found.relay["retried"] == {"attempts": 2.0, "passed_on": 1, "after": {"p50": 900.0, "p95": 900.0}}
+    said = "\n".join(load_lines(found))
+    assert (
+        "Its schedule, 300 s to 4,020 s between attempts, tried the deferred ones 2 times each and passed 1 of" in said
+    )
+    assert "first attempt until then: median 15.0 min, p95 15.0 min, in scenario time." in said
+
+
 @needs_postfix
 def test_through_postfix_everything_is_passed_on_or_reported(tmp_path: Path) -> None:
     question = at_once(
