@@ -54,6 +54,10 @@ def load_lines(found: Load) -> list[str]:
         lines += [f"  refused with {said}: {count:,.0f}" for said, count in summary.other_refusals.items()]
     stages = ", ".join(f"{name} {seconds * 1000:.2f} ms" for name, seconds in found.stages().items() if seconds)
     lines += ["", f"Mean of each stage, in real time: {stages}"]
+    if found.time_scale != 1:
+        once = found.stages()["mail"] + found.stages()["data"]
+        told = f"{once * 1000:.2f} ms of a transaction are {_seconds(once * found.time_scale)} of the scenario"
+        lines.append(f"At {found.time_scale:g} times the speed the {told}.")
     if found.relay is not None:
         lines += _relay(found)
     if found.books is not None:

@@ -200,6 +200,8 @@ def test_it_is_told_in_words(measured: Load) -> None:
     assert "held: 33 offered, 33 accepted, 0 rejected, 0 expired, 0 waiting, 3 throttled" in said
     assert "throttled by office365/messages-per-minute: 3" in said
     assert "refused with 535 5.7.8 at AUTH: 4" in said
+    once = measured.stages()["mail"] + measured.stages()["data"]
+    assert f"At 20 times the speed the {once * 1000:.2f} ms of a transaction are {once * 20:.1f} s of the scen" in said
     assert "The books balance: 67 delivered, 20 refused, 1 waiting." in said
 
 
