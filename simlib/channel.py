@@ -382,15 +382,12 @@ class _Simulation:
                 refusal = reply if reply.stage in BEFORE_MAIL else None
             elif session is None:
                 session, reply = receiver.connect(self.ips[addresses[position]], now)
-                if reply.code >= 400:
-                    refusal = reply
-                else:
-                    if setup > 0:
-                        line.under_way[message] = due, session, position, started
-                        self.hand_over(line, now)
-                        yield env.timeout(setup)
-                        now = env.now
-                    refusal = self.log_in(line, session, now)
+                if setup > 0:  # being turned away takes as long: else a surplus connection would try all mail at once
+                    line.under_way[message] = due, session, position, started
+                    self.hand_over(line, now)
+                    yield env.timeout(setup)
+                    now = env.now
+                refusal = reply if reply.code >= 400 else self.log_in(line, session, now)
             if refusal is not None:
                 reply = refusal
             elif not faulty:
