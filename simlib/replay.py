@@ -432,7 +432,7 @@ class _Replay:
         """Note a reply that isn't the recorded one."""
         assert command.reply is not None
         wanted = _wire(command.reply, command.said)
-        if command.reply.breaks in ("instead", "silence"):
+        if command.reply.breaks == "instead" and got != NO_REPLY:
             wanted = 0, got[1]
         if got != wanted and not (command.what in ("ehlo", "connect") and got[0] == wanted[0] < 400):
             where = f"{command.provider}, session {command.session}, {command.what} at {command.at:.6f} s"
@@ -476,12 +476,10 @@ class _Replay:
                 heappush(self.releases, command.at + reply.delay)
             self.until(client, held=len(self.releases) + self.silent)
             return
-        got = client.answer() if self.answers(client) else NO_REPLY
-        self.compare(command, got)
+        self.compare(command, self.answer(client))
         if reply.breaks == "after":
-            self.compare(command._replace(reply=reply._replace(breaks="instead")), client.answer())
-        closed = got[0] == 421 or reply.closes or (command.what == "connect" and reply.code >= 400)
-        client.gone = closed or reply.breaks != ""
+            self.compare(command._replace(reply=reply._replace(breaks="instead")), self.answer(client))
+        client.gone = reply.breaks != "" or reply.closes or (command.what == "connect" and reply.code >= 400)
 
     def auth(self, client: _Client, command: Command) -> None:
         """Log in; a challenge that explains a refusal is answered."""
@@ -539,14 +537,14 @@ class _Replay:
         client.send(_text(self.offered, command.given[0]))
         self.hear(client, command)
 
-    def answers(self, client: _Client) -> bool:
-        """Wait for a reply; False if the server holds it back, where it would be waited for in vain."""
+    def answer(self, client: _Client) -> tuple[int, str]:
+        """Wait for a reply, but not if the server holds it back, where it would be waited for in vain."""
         for _ in range(round(TIMEOUT / QUIET)):
             if _readable(client, QUIET):
                 break
             if self.control.ask("GET", "/waiting")["held"] > len(self.releases) + self.silent:
-                return False
-        return True
+                return NO_REPLY
+        return client.answer()
 
     def take_held(self, client: _Client) -> None:
         """Read a reply that was held, now that something else is about to be said; its time has come, or never will."""
