@@ -20,4 +20,5 @@ def main(host: str, port: str, user: str, password: str, ca: str, control: str =
                 urllib.request.urlopen(f"{control}/clock", f"seconds={12 * number + 12}".encode()).close()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
