@@ -16,7 +16,7 @@ from simlib.validate import over_smtp
 
 SCENARIOS = Path(__file__).parents[1] / "notebooks" / "scenarios"
 # the morning's campaign is in it, a tenth as large; whole, these take a minute or more
-SHORT = {"team_day": "550min", "pool_60_days": "2h", "neighbours": "5h"}
+SHORT = {"team_day": "550min", "pool_60_days": "2h", "neighbours": "10h"}
 CASES = [
     pytest.param(path, name, id=f"{path.stem}-{name}")
     for path in sorted(SCENARIOS.glob("*.toml"))
