@@ -65,7 +65,7 @@ class Mailer:
     def refreshes(self) -> bool:
         """Whether it is told a token, and how to get another."""
         every = " ".join(self.command)
-        return not self.command or ("{token}" in every and ("{refresh_token}" in every or "{token_url}" in every))
+        return "{token}" in every and ("{refresh_token}" in every or "{token_url}" in every)
 
 
 @dataclass(frozen=True, slots=True)
