@@ -299,7 +299,7 @@ def _counted(hypothesis: Hypothesis, trials: Trials, barred: dict[int, list[tupl
             # one less than what did not fit; a burst may be anything below it
             high = min(high, _possibly_in(possible, since, at) + asks[row] - (0 if bucket else 1))
         elif step == CERTAIN_TAKE:
-            _take_if_certain(certain, amounts[row], since, at)
+            certain.take(amounts[row], since)  # as early as it can have been; what is asked of it comes after `at`
             continue
         elif step == POSSIBLE_TAKE:
             if not exact:
@@ -338,13 +338,6 @@ def _possibly_in(window: Counter, since: float, at: float) -> float:
         return max(0.0, window.full_at - since) / window.each
     window.wait(0, since)
     return max((used for start, used in window.windows if start <= at + INSTANT), default=0.0)
-
-
-def _take_if_certain(window: Counter, amount: float, since: float, at: float) -> None:
-    """Count what certainly lies in one window; in a sliding one it counts as early as it can have been."""
-    window.take(amount, since)
-    if isinstance(window, FixedWindow) and at > since and not _same(window, since, at):
-        window.give_back(amount, since)
 
 
 def _take_where_possible(window: Counter, amount: float, since: float, at: float, spread: float) -> None:

@@ -83,6 +83,14 @@ def test_a_clock_that_is_only_so_good_rules_the_truth_out_never(
         assert found.low <= amount <= found.high
 
 
+def test_what_may_still_have_been_in_the_window_explains_a_refusal() -> None:
+    """One was taken by second 5, and one refused at some time from 57 on: within 60 seconds, for all the log knows."""
+    takes, tests = [Take(0, 5, 0, False)], [Asked(0, 5, 0, False), Asked(57, 66, 1, True)]
+    trials = Trials(tests, takes, [1, 1], [1, 1], [0, 0])
+    for hypothesis in (hypothesis_of("sliding", attempts=False), hypothesis_of("fixed", attempts=False)):
+        assert bounds(hypothesis, trials) == Bounds(1, 1)
+
+
 def test_each_account_has_its_own_window() -> None:
     trials = trials_of([0, 1, 2, 3], [1] * 4, [True, True, False, False])
     sliding = Hypothesis("sliding", "messages", "account", PERIOD)
