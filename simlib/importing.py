@@ -38,6 +38,8 @@ FORMATS: Final[dict[str, Callable[[Clock], Reader]]] = {
     "sparkpost": SparkPost,
     "csv": Csv,
 }
+MOST: Final = 1_000_000
+"""Recipients of a message beyond which a number is a slip; what a trace takes (`simlib.workload`)."""
 SHOWN: Final = 20
 """How many unreadable lines are told; all are in `unreadable.csv`."""
 MAIL: Final = re.compile(r"[^\s<>()\[\],;:\"'=]+@[\w.-]*\w")
@@ -214,6 +216,8 @@ def import_log(
         unreadable: Callable[[Sequence[object]], object] | None = None
 
         def keep(row: Arrived | Replied) -> None:
+            if row.recipients > MOST or row.bytes > MOST * MOST:
+                raise ValueError(f"recipients or bytes beyond belief, got {row.recipients:g} and {row.bytes:g}")
             if isinstance(row, Replied):
                 replies(_reply(row, hidden, hosts))
                 counts["replies"] += 1
@@ -231,7 +235,9 @@ def import_log(
                 counts["lines"] += 1
                 try:
                     rows = reader.read(line) if line else ()
-                except (ValueError, TypeError, AttributeError) as error:
+                    for row in rows or ():
+                        keep(row)
+                except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
                     if unreadable is None:
                         unreadable = _writer(stack, out / "unreadable.csv", ("file", "line", "why"))
                     counts["unreadable"] += 1
@@ -239,11 +245,8 @@ def import_log(
                     unreadable((path.name, number, why))
                     if len(shown) < SHOWN:
                         shown.append((path.name, number, why))
-                    continue
-                if rows is None:
-                    counts["others"] += 1
-                for row in rows or ():
-                    keep(row)
+                else:
+                    counts["others"] += rows is None
             for row in reader.finish():
                 keep(row)
         messages, senders, start, days = _write_trace(table, out / "trace.csv", zone)

@@ -25,7 +25,7 @@ __all__ = ["Csv", "KumoMta", "Ses", "SparkPost"]
 def _document(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("must be a JSON document") from None
 
 

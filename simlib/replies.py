@@ -163,8 +163,8 @@ def _outcome(row: Mapping[str, Any]) -> tuple[Outcome | None, bool]:
             _text(row, "ip"),
             _text(row, "account").lower(),
             (_text(row, "mail_from") or _text(row, "sender")).lower(),
-            int(_number(row, "recipients", 1.0)),
-            int(_number(row, "bytes", 0.0)),
+            _count(row, "recipients", 1),
+            _count(row, "bytes", 0),
             stage,
             int(code),
             _text(row, "enhanced"),
@@ -191,6 +191,13 @@ def _number(row: Mapping[str, Any], column: str, default: float = math.nan) -> f
     if not math.isfinite(number):
         raise ValueError(f"{column} must be a number, got {row.get(column)!r}")
     return number
+
+
+def _count(row: Mapping[str, Any], column: str, least: int) -> int:
+    number = _number(row, column, least)
+    if number < least or number != int(number):
+        raise ValueError(f"{column} must be a whole number of at least {least}, got {row.get(column)!r}")
+    return int(number)
 
 
 def _time(value: object) -> tuple[float, bool]:

@@ -455,6 +455,26 @@ channels = [{ name = "o365", tenants = ["us"], to = "office365" }]
 """
 
 
+@pytest.mark.parametrize("format_", ["kumomta", "ses", "sparkpost"])
+def test_whatever_json_a_line_is_the_next_one_is_read(format_: str, tmp_path: Path) -> None:
+    mail = {"timestamp": "2026-12-01T09:00:00Z", "source": "a@b.example", "messageId": "1"}
+    event = {"type": "injection", "message_id": "1", "timestamp": "1796115605", "friendly_from": "a@b.example"}
+    documents: dict[str, dict[str, Any]] = {
+        "kumomta": KUMOMTA,
+        "ses": {"eventType": "Send", "mail": mail},
+        "sparkpost": event,
+    }
+    values: tuple[Any, ...] = ([], {"code": "x"}, 1e300, None, "soon")
+    good = documents[format_]
+    odd = ["[", "[" * 100_000, "7", '"x"', "[[]]", "{}", '{"type": []}', '{"eventType": {}}', '{"msys": {"a": 1}}']
+    odd += [json.dumps({**good, name: value}) for name in good for value in values]
+    log = "\n".join([*odd, json.dumps(good), ""])
+    (tmp_path / "log").write_text(log)
+    found = import_log([tmp_path / "log"], format_, tmp_path)
+    assert found.unreadable >= 9
+    assert found.messages >= 1
+
+
 @pytest.mark.parametrize("format_", sorted(FORMATS))
 def test_an_empty_line_is_nothing(format_: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("\n\n")

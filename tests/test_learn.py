@@ -179,6 +179,7 @@ def test_which_limit_spoke_is_not_read_from_a_ledger(tmp_path: Path) -> None:
             "line 2: stage must be one of CONNECT, EHLO, AUTH, MAIL, RCPT, DATA, EOD, got 'END'",
         ),
         ("time,code\n1,250\n2026-12-01T00:00:00Z,250\n", "times must all be dates, or all seconds, got both"),
+        ("time,code,recipients\n1,250,0\n", "line 2: recipients must be a whole number of at least 1, got '0'"),
         ("time,code,took\n1,250,-1\n", "line 2: took must be at least 0, got '-1'"),
     ],
 )
