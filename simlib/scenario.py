@@ -118,6 +118,8 @@ class Scenario(Frozen):
         The ways there are to send it, each a list of channels (`channel.Channel`).
     events : tables, optional
         What happens to credentials and IPs.
+    faults : str or tables, optional
+        What goes wrong at the providers: a faults file, its path relative to this one, or what would stand in it.
     reputation : bool or table, optional
         Whether complaints change an IP's limits, and by which numbers.
     readings : table, optional
@@ -459,7 +461,18 @@ class Scenario(Frozen):
         return Reputation(self.rules, rates, seed, replication)
 
     def faults_of(self, seed: int = 1, replication: int = 0) -> Faults:
-        """Return what goes wrong at the providers, and with which luck."""
+        """Return what goes wrong at the providers, and with which luck.
+
+        Parameters
+        ----------
+        seed, replication : int, optional
+            Which run of the random streams.
+
+        Returns
+        -------
+        Faults
+            What `FaultyReceiver` takes.
+        """
         return dataclasses.replace(self._faults, seed=seed, replication=replication)
 
     def receivers(self, lanes: Sequence[Lane], seed: int = 1, replication: int = 0) -> dict[str, Receiver]:
