@@ -15,6 +15,10 @@ from pydantic_core import to_json
 __all__ = ["UnderWay", "beside"]
 
 ROOM: Final = 192  # bytes of a place, the id left out: keys, three numbers, and the end of a line
+LINE: Final = (
+    b'{"message_id":%b,"recipients":%d,"retry":%d,"started_at":%.9f,'
+    b'"ended_at":null,"stage":"","code":0,"text":"","final":false}'
+)
 ESCAPED: Final = 6  # bytes that a character of an id takes at most
 
 
@@ -44,12 +48,7 @@ class UnderWay:
     def note(self, connection: int, message_id: str, recipients: int, retry: int, started_at: float) -> None:
         """Write down what a connection is about to offer; it stays until the next one."""
         assert self._places is not None
-        line = to_json(
-            {
-                **{"message_id": message_id, "recipients": recipients, "retry": retry, "started_at": started_at},
-                **{"ended_at": None, "stage": "", "code": 0, "text": "", "final": False},
-            }
-        )
+        line = LINE % (to_json(message_id), recipients, retry, started_at)
         start = connection * self._size
         self._places[start : start + self._size] = line.ljust(self._size - 1) + b"\n"
 
