@@ -238,7 +238,7 @@ def _steady(
         poisson = {"kind": "poisson", "rate": f"{rate * share:.9f}/s"}
         tenants.append({**kept, "senders": senders[tenant.name], "arrivals": [backlog, poisson]})
     channels = [table for table in data["alternatives"][alternative]["channels"] if table["name"] == channel]
-    changed = {key: value for key, value in data.items() if key not in ("events", "deadline")}
+    changed = {key: value for key, value in data.items() if key not in ("events", "faults", "deadline")}
     changed |= {"transient": f"{transient:.0f}s", "duration": f"{duration:.0f}s", "tenants": tenants}
     return Scenario.build({**changed, "alternatives": {alternative: {"channels": channels}}}, scenario.name)
 

@@ -688,7 +688,8 @@ class Scenario(Frozen):
             self.provider(name)
         if isinstance(self.reputation, dict):
             Rules.of(self.reputation)
-        self._faults.meant_for(self._provider_names())
+        # one that another scenario goes to is no slip: they may share a file of faults
+        self._faults.meant_for([*dict.fromkeys((*self._provider_names(), *self._inline, *shipped()))])
         for number, event in enumerate(self.events, 1):
             self._check_event(event, f"events[{number}]", tenants)
 

@@ -40,7 +40,7 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
     Parameters
     ----------
     scenario : Scenario
-        Whose channels, readings and limits apply; its arrivals, events and hours are left out.
+        Whose channels, readings and limits apply; its arrivals, events, faults and hours are left out.
     alternative : str
         The channel, paced and connected as it stands there.
     within : float, optional
@@ -103,7 +103,7 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
 def _send(scenario: Scenario, alternative: str, size: int, within: float) -> Scenario:
     """Return the scenario of one sender's send at second 0, through the channel that carries the first tenant."""
     first = next(tenant.name for tenant in scenario.tenants if not tenant.neighbour)
-    data = {key: value for key, value in scenario.data.items() if key not in ("events", "transient")}
+    data = {key: value for key, value in scenario.data.items() if key not in ("events", "faults", "transient")}
     channels = data["alternatives"][alternative]["channels"]
     channel = next(channel for channel in channels if first in channel["tenants"])
     send = {"kind": "batches", "size": size}
@@ -377,7 +377,9 @@ def _first_guess(candidate: Candidate, as_of: dt.date) -> int:
 
 def _send_all(candidate: Candidate, volume: int, mailboxes: int, deadline: float) -> Candidate:
     """Return the candidate with so many messages at second 0, over so many mailboxes, and the deadline as its end."""
-    data = {key: value for key, value in candidate.scenario.data.items() if key not in ("events", "transient")}
+    data = {
+        key: value for key, value in candidate.scenario.data.items() if key not in ("events", "faults", "transient")
+    }
     names = set(candidate.own)
     team = next(tenant for tenant in data["tenants"] if tenant["name"] in names)
     send = {"kind": "batches", "size": volume}

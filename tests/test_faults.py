@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loads import mixed
 
-from simlib.experiment import run
+from simlib.experiment import compare, run
 from simlib.faults import Faults, FaultyReceiver, Occasion, Schedule
 from simlib.provider import STAGES, Provider, Reply, Stage
 from simlib.receiver import Account, Receiver, Session
 from simlib.record import frame
+from simlib.report import comparison, one_off
 from simlib.scenario import Scenario
 from simlib.summary import summarize
 
@@ -534,12 +535,24 @@ def test_a_scenario_takes_a_file_beside_it(tmp_path: Path) -> None:
     assert asked.data["faults"] == [{"kind": "lose_reply", "name": "lose_reply-1"}]
 
 
+def test_two_alternatives_and_a_fault_of_one_provider() -> None:
+    asked = scenario({"kind": "lose_reply", "provider": "generic-mx"})
+    other = {"channels": [{"name": "o", "tenants": ["us"], "to": "office365"}]}
+    result = compare(asked.replace(alternatives={**asked.data["alternatives"], "other": other}), replications=1)
+    assert [result.estimate(name, "us", "ambiguous").mean for name in ("it", "other")] == [1, 0]
+    assert "ambiguous" in comparison(result).columns
+    assert {name: sends["as in the scenario"] > 0 for name, sends in one_off(result).items()} == {
+        "it": True,  # what fits is a question of limits
+        "other": True,
+    }
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
         ("nowhere.toml", "nowhere.toml: No such file or directory"),
         ([{"kind": "stall", "at": "MAIL", "delay": "5"}], "scenario: faults[1].delay: must be a duration"),
-        ([{"kind": "lose_reply", "provider": "gmail"}], "unknown provider 'gmail' (there are: generic-mx)"),
+        ([{"kind": "lose_reply", "provider": "gmial"}], "unknown provider 'gmial' (there are: generic-mx, "),
         (3, "scenario: faults: must be"),
     ],
 )
