@@ -14,7 +14,7 @@ from simlib.replay import exact
 from simlib.report import conclusion
 from simlib.scenario import Scenario
 
-REFUSED_OUTRIGHT = {"google-mx": (550, "5.7.26"), "yahoo-mx": (550, "5.7.9")}
+REFUSED_OUTRIGHT = {"google-mx": (550, "5.7.26"), "yahoo-mx": (550, "5.7.9"), "apple-mx": (554, "5.7.1")}
 LISTED = "127.0.1.1"
 
 
