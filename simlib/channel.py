@@ -584,6 +584,8 @@ class _Simulation:
         chosen = np.unique(numbers[rows[:, COLUMNS.index("final")] > 0])
         mine = np.isin(numbers, chosen)
         self.rows.frombytes(rows[~mine].tobytes())
+        for line in self.lines:
+            line.messages = line.messages[~np.isin(line.messages, chosen)]
         return self.record(rows[mine], chosen, queues)
 
     def rest(self, queues: tuple[tuple[str, str, str], ...]) -> Attempts:
@@ -596,10 +598,13 @@ class _Simulation:
                 begun = (message, line.number, session.number, session.transaction, line.addresses[position], retry)
                 self.rows.extend((*begun, due_at, released_at, started, math.nan, 0.0, kind, False))
         offered = np.unique(np.frombuffer(self.rows)[:: len(COLUMNS)].astype(np.int64))
-        for line, kind in zip(self.lines, nothing, strict=True):
-            for message in line.messages[~np.isin(line.messages, offered)].tolist():
-                at = self.parts[message >> PART].created_at[message & POSITION]
-                self.rows.extend((message, line.number, 0, 0, -1, 0, at, *[math.nan] * 3, 0.0, kind, False))
+        waiting = np.concatenate([line.messages for line in self.lines]) if self.lines else offered
+        never = ~np.isin(waiting, offered)  # of all queues at once: most have a few messages
+        owner = np.repeat(np.arange(len(self.lines)), [len(line.messages) for line in self.lines])
+        for message, number in zip(waiting[never].tolist(), owner[never].tolist(), strict=True):
+            at = self.parts[message >> PART].created_at[message & POSITION]
+            line, kind = self.lines[number], nothing[number]
+            self.rows.extend((message, line.number, 0, 0, -1, 0, at, *[math.nan] * 3, 0.0, kind, False))
         rows = np.frombuffer(self.rows).reshape(-1, len(COLUMNS))
         column = {name: position for position, name in enumerate(COLUMNS)}
         late = rows[:, column["ended"]] > self.duration
@@ -628,8 +633,6 @@ class _Simulation:
             part.open[here] = False
             if not part.open.any() and number < max(self.parts):
                 del self.parts[number]
-        for line in self.lines:
-            line.messages = line.messages[~np.isin(line.messages, chosen)]
         slowed = tuple((line.number, *episode) for line in self.lines for episode in line.ips.slowed())
         unheard = {}
         for number in np.intersect1d(list(self.unheard), chosen).tolist():
