@@ -456,8 +456,7 @@ class _Simulation:
         if session is None:
             session, banner = receiver.connect(self.ips[line.addresses[position]], started)
             reply = yield from hear(session, banner)
-            if 0 < reply.code < 400:
-                yield from wait(session, lane.channel.session_setup)
+            yield from wait(session, lane.channel.session_setup)  # being turned away takes as long
             commands = self.opening(line, session)
         else:
             reply = Reply(220, "", "", "CONNECT")
