@@ -470,6 +470,7 @@ class FaultyReceiver(Receiver):
         """From now on, let these things go wrong, and nothing else; what they count begins anew."""
         self.faults = faults
         self.schedule = Schedule(faults, self.provider.name)
+        self._is_sound = not faults  # asked at each command, and by far the most often true
 
     def _meet(
         self,
@@ -517,14 +518,15 @@ class FaultyReceiver(Receiver):
     def connect(self, ip: str, now: float) -> tuple[Session, Reply]:
         """Open a session; a reply of 4yz or 5yz, or none (code 0), means that the provider closes it at once."""
         session = self._open(ip)
-        if not self.faults:
+        if self._is_sound:
             return session, self._greet(session, now)
         return session, self._meet(session, Occasion("CONNECT", now, ip), partial(self._greet, session, now))
 
     def ehlo(self, session: Session, now: float) -> Reply:
         """EHLO or HELO."""
-        command = partial(super().ehlo, session, now)
-        return self._meet(session, Occasion("EHLO", now, session.ip), command) if self.faults else command()
+        if self._is_sound:
+            return super().ehlo(session, now)
+        return self._meet(session, Occasion("EHLO", now, session.ip), partial(super().ehlo, session, now))
 
     def starttls(self, session: Session, now: float) -> Reply:
         """STARTTLS; no fault is about it."""
@@ -536,7 +538,7 @@ class FaultyReceiver(Receiver):
         self, session: Session, user: str, secret: str, now: float, token: bool = False, begun: bool = False
     ) -> Reply:
         """AUTH with a password, or with an access token."""
-        if not self.faults:
+        if self._is_sound:
             return super().auth(session, user, secret, now, token, begun)
         refusal = None if begun or session.number in self._cut else self.begin_auth(session, now)
         if refusal:
@@ -546,12 +548,14 @@ class FaultyReceiver(Receiver):
 
     def issue_token(self, user: str, refresh_token: str, now: float) -> str | None:
         """Give an access token; empty if the endpoint is down, None if the grant is unknown or revoked."""
-        if self.faults and self.schedule.strike(Occasion("TOKEN", now, account=user)) is not None:
+        if not self._is_sound and self.schedule.strike(Occasion("TOKEN", now, account=user)) is not None:
             return ""
         return super().issue_token(user, refresh_token, now)
 
     def mail(self, session: Session, mail_from: str, now: float, size: int = 0) -> Reply:
         """MAIL FROM."""
+        if self._is_sound:
+            return super().mail(session, mail_from, now, size)
         command = partial(super().mail, session, mail_from, now, size)
         if not self._is_met(session, session.greeted and not session.started):
             return command()
@@ -566,6 +570,8 @@ class FaultyReceiver(Receiver):
 
     def rcpt(self, session: Session, rcpt_to: str, now: float) -> Reply:
         """RCPT TO."""
+        if self._is_sound:
+            return super().rcpt(session, rcpt_to, now)
         command = partial(super().rcpt, session, rcpt_to, now)
         if not self._is_met(session, session.started):
             return command()
@@ -576,6 +582,8 @@ class FaultyReceiver(Receiver):
 
     def data(self, session: Session, now: float) -> Reply:
         """Answer the verb DATA."""
+        if self._is_sound:
+            return super().data(session, now)
         command = partial(super().data, session, now)
         if not self._is_met(session, session.started and session.recipients > 0):
             return command()
@@ -583,6 +591,8 @@ class FaultyReceiver(Receiver):
 
     def end_of_data(self, session: Session, size: int, now: float, header_from: str = "") -> Reply:
         """Answer the dot after the message."""
+        if self._is_sound:
+            return super().end_of_data(session, size, now, header_from)
         command = partial(super().end_of_data, session, size, now, header_from)
         if not self._is_met(session, session.started and session.recipients > 0):
             return command()
@@ -606,7 +616,7 @@ class FaultyReceiver(Receiver):
         self._to.pop(session.number, None)
 
     def _is_met(self, session: Session, in_order: bool) -> bool:
-        return bool(self.faults) and (in_order or session.number in self._cut)
+        return in_order or session.number in self._cut
 
     def _within_transaction(self, stage: Stage, session: Session, now: float, to: tuple[str, ...] = ()) -> Occasion:
         known = to or tuple(self._to.get(session.number, ()))
