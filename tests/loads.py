@@ -51,7 +51,7 @@ MIXED = {
                 {"name": "sparkpost", "tenants": ["refused"], "to": "sparkpost"},
                 {
                     **{"name": "pool", "tenants": ["deferred"], "to": "google-mx", "ips": 2, "connections": 1},
-                    **{"retry": ["20s"], "queue_lifetime": "50s"},
+                    **{"retry": ["20s"], "queue_lifetime": "59s"},
                 },
                 {"name": "patient", "tenants": ["waiting"], "to": "google-mx", "retry": ["10min"], "connections": 1},
                 {"name": "gmail", "tenants": ["oauth"], "to": "gmail"},
