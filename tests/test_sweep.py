@@ -113,7 +113,7 @@ def test_a_value_is_put_where_it_belongs_and_nowhere_else(pool: Path) -> None:
 def test_what_it_cannot_name_is_answered_by_one_line_before_anything_is_simulated(
     asked: list[str], said: str, pool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("simlib.experiment.simulate", None)
+    monkeypatch.setattr("simlib.experiment.by_day", None)
     words = [word for text in asked for word in ("--sweep", text)]
     assert main(["compare", str(pool), *words]) == 2
     out, err = capsys.readouterr()
