@@ -732,23 +732,22 @@ def test_no_host_of_a_provider_stands_in_the_code() -> None:
     assert [entry for entry in code() for host in hosts if host in entry[1]] == []
 
 
+LOGS = ("postfix", "exim", "kumomta", "ses", "sparkpost")
+
+
 def test_no_provider_tool_or_rate_is_singled_out_in_the_code() -> None:
     own = {*names(), *tools()}
     found = {entry for entry in code() if entry[1] in own or re.fullmatch(r"\d+/\d*(s|min|h|d)", entry[1])}
     assert found <= {
         ("__main__.py", "sparkpost"),  # `serve` without accounts knows its one user by name (DESIGN §7)
-        *(
-            ("zone.py", "generic-mx"),
-            ("load.py", "generic-mx"),
-        ),  # a relay's reports go to somebody: to nobody's provider
-        *(("cli.py", "postfix"), ("load.py", "postfix"), ("relay.py", "postfix")),  # the program, not its schedule
-        *(("cli.py", "sales-connect"), ("question.py", "sales-connect")),  # whose throttle setting `size` asks about
+        # a relay's reports go to somebody: to nobody's provider
+        *(("zone.py", "generic-mx"), ("load.py", "generic-mx")),
+        # the program, not its schedule
+        *((file, "postfix") for file in ("cli.py", "load.py", "relay.py", "log_postfix.py")),
+        # whose throttle setting `size` asks about
+        *(("cli.py", "sales-connect"), ("question.py", "sales-connect")),
         # whose log `import` reads
-        *(
-            (file, log)
-            for file in ("cli.py", "importing.py")
-            for log in ("postfix", "exim", "kumomta", "ses", "sparkpost")
-        ),
+        *((file, log) for file in ("cli.py", "importing.py") for log in LOGS),
         ("audit.py", "1/h"),  # a quota that any mailer meets: the trial's own, and nobody's
     }
 
