@@ -266,6 +266,15 @@ class Attempts:
         return self.rows[:, COLUMNS.index(column)]
 
 
+class _Call(SimEvent):
+    """What an idle connection waits for: to be called, now or for a moment that is known already."""
+
+    def at(self, moment: float, now: float) -> None:
+        """Let it happen then; `succeed` would be at once, and a timeout after it one event more."""
+        self._ok, self._value = True, moment
+        self.env.schedule(self, delay=moment - now)
+
+
 @dataclass(slots=True)
 class _Line:
     """A queue in the simulation, with the connections that are idle."""
@@ -279,12 +288,14 @@ class _Line:
     next_service: Callable[[], float]
     ips: Ips
     addresses: Sequence[int]
-    idle: deque[SimEvent] = field(default_factory=deque)
+    idle: deque["_Call"] = field(default_factory=deque)
     watched_until: float = math.inf
     under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
 
     def ready_at(self) -> float:
         """Return the earliest moment at which a connection without a session may have a message to offer."""
+        if not self.ips.gates:
+            return self.queue.ready_at()
         return max(self.queue.ready_at(), self.ips.opens_at())
 
 
@@ -332,9 +343,17 @@ class _Simulation:
             self.env.process(self.connection(line))
 
     def hand_over(self, line: _Line, now: float) -> None:
-        """Before a connection gets busy: see to it that an idle one takes, or waits for, what is due next."""
-        if line.idle and line.ready_at() < max(line.watched_until, now + INSTANT):
-            line.idle.popleft().succeed()
+        """Before a connection gets busy with a message: see to it that an idle one comes for what is due next."""
+        if not line.idle:
+            return
+        at = line.ready_at()
+        if at > self.known_until:
+            at = self.known_until
+        if at <= now + INSTANT:
+            line.idle.popleft().at(now, now)
+        elif at < line.watched_until and at <= self.duration:
+            line.watched_until = at
+            line.idle.popleft().at(at, now)
 
     def connection(self, line: _Line) -> ProcessGenerator:
         """One connection: take the next message, open a session if there is none, offer it, note the reply."""
@@ -357,15 +376,15 @@ class _Simulation:
                 if session is not None:
                     self.close(line, session, position, now)
                     session = None
+                call = _Call(env)
                 at = min(line.ready_at(), self.known_until)
                 if at < line.watched_until and at <= self.duration:
-                    line.watched_until = at  # one idle connection waits for the next message, the others for a call
-                    yield env.timeout(at - now)
-                    line.watched_until = math.inf
+                    line.watched_until = at  # one idle connection comes for the next message, the others when called
+                    call.at(at, now)
                 else:
-                    idle = env.event()
-                    line.idle.append(idle)
-                    yield idle
+                    line.idle.append(call)
+                if (yield call) == line.watched_until:
+                    line.watched_until = math.inf
                 now = env.now
                 continue
             message, retry, due_at, released_at = due
@@ -384,8 +403,9 @@ class _Simulation:
                 session, reply = receiver.connect(self.ips[addresses[position]], now)
                 if setup > 0:  # being turned away takes as long: else a surplus connection would try all mail at once
                     line.under_way[message] = due, session, position, started
+                    busy = env.timeout(setup)
                     self.hand_over(line, now)
-                    yield env.timeout(setup)
+                    yield busy
                     now = env.now
                 refusal = reply if reply.code >= 400 else self.log_in(line, session, now)
             if refusal is not None:
@@ -396,8 +416,10 @@ class _Simulation:
                     service = line.next_service()
                     if service > 0:
                         line.under_way[message] = due, session, position, started
-                        self.hand_over(line, now)
-                        yield env.timeout(service)
+                        busy = env.timeout(service)
+                        if started == now:
+                            self.hand_over(line, now)
+                        yield busy
                         now = env.now
                     reply = receiver.end_of_data(session, part.bytes[place], now)
             carried += 1
@@ -422,8 +444,10 @@ class _Simulation:
             if line.under_way:
                 line.under_way.pop(message, None)
             if delay > 0:
-                self.hand_over(line, now)
-                yield env.timeout(delay)
+                busy = env.timeout(delay)
+                if started == now:
+                    self.hand_over(line, now)
+                yield busy
                 now = env.now
             if reacts:
                 ips.end(position, started, now, code, reply.stage, reply.limit)
@@ -443,8 +467,9 @@ class _Simulation:
         def wait(one: Session, seconds: float) -> ProcessGenerator:
             if seconds > 0:
                 line.under_way[message] = due, one, position, started
+                busy = env.timeout(seconds)
                 self.hand_over(line, env.now)
-                yield env.timeout(seconds)
+                yield busy
 
         def hear(one: Session, reply: Reply) -> Generator[SimEvent, Any, Reply]:
             late = math.inf if reply.breaks == "silence" else reply.delay
