@@ -346,9 +346,7 @@ class _Simulation:
         """Before a connection gets busy with a message: see to it that an idle one comes for what is due next."""
         if not line.idle:
             return
-        at = line.ready_at()
-        if at > self.known_until:
-            at = self.known_until
+        at = min(line.ready_at(), self.known_until)
         if at <= now + INSTANT:
             line.idle.popleft().at(now, now)
         elif at < line.watched_until and at <= self.duration:
@@ -358,6 +356,7 @@ class _Simulation:
     def connection(self, line: _Line) -> ProcessGenerator:
         """One connection: take the next message, open a session if there is none, offer it, note the reply."""
         env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
+        next_due, offer, end_of_data, next_service = queue.next, receiver.offer, receiver.end_of_data, line.next_service
         ips, addresses, reacts = line.ips, line.addresses, bool(line.ips.gates)
         setup, timeout, provider = lane.channel.session_setup, lane.channel.timeout, lane.provider.name
         faulty = isinstance(receiver, FaultyReceiver) and bool(receiver.faults)
@@ -371,7 +370,7 @@ class _Simulation:
             if reacts and session is not None and ips.opens_at(position) > now:
                 self.close(line, session, position, now)  # its IP has to wait; another may not
                 session = None
-            due = None if reacts and session is None and ips.opens_at() > now else queue.next(now)
+            due = None if reacts and session is None and ips.opens_at() > now else next_due(now)
             if due is None:
                 if session is not None:
                     self.close(line, session, position, now)
@@ -411,9 +410,9 @@ class _Simulation:
             if refusal is not None:
                 reply = refusal
             elif not faulty:
-                reply = receiver.offer(session, part.mail_from[place], part.recipients[place], now)
+                reply = offer(session, part.mail_from[place], part.recipients[place], now)
                 if reply.code < 400:
-                    service = line.next_service()
+                    service = next_service()
                     if service > 0:
                         line.under_way[message] = due, session, position, started
                         busy = env.timeout(service)
@@ -421,7 +420,7 @@ class _Simulation:
                             self.hand_over(line, now)
                         yield busy
                         now = env.now
-                    reply = receiver.end_of_data(session, part.bytes[place], now)
+                    reply = end_of_data(session, part.bytes[place], now)
             carried += 1
             delay = math.inf if reply.breaks == "silence" else reply.delay
             if delay > timeout or reply.breaks == "instead":

@@ -190,7 +190,7 @@ class Rule:
     def at_work(self, measure: str, stage: Stage) -> "Counted":
         """Return the rule with what is looked at whenever it is applied, found beforehand for the sake of speed."""
         noted = self.lasts or (self.given_back and stage != "EOD")
-        return self, self.windows, attrgetter(self.per), attrgetter(measure), noted
+        return self, self.windows, attrgetter(self.per), int(measure == "one"), attrgetter(measure), noted
 
     def elsewhere(self) -> "Rule":
         """Return the rule for events that start its window and count nothing in it."""
@@ -226,19 +226,20 @@ def is_scaled(limit: Limit) -> bool:
     )
 
 
-Cap = tuple[str, float, "Rule | Outright"]
-Counted = tuple[Rule, dict[object, Window], Callable[[Session], object], Callable[[Session], float], bool]
-"""A rule, its windows, how a session tells which of them is meant and how much to count, and whether the session notes
-it, to give it back."""
+Amount = Callable[[Session], float]
+Cap = tuple[Amount, float, "Rule | Outright"]
+Counted = tuple[Rule, dict[object, Window], Callable[[Session], object], int, Amount, bool]
+"""A rule, its windows, how a session tells which of them is meant, 1 where things are counted one by one, how it tells
+else how much to count, and whether the session notes it, to give it back."""
 Plan = Mapping[str, tuple[Sequence[Cap], Sequence[Counted], Sequence[Counted]]]
 
 
-def _caps(rules: Sequence[Rule], stage: str) -> Iterator[tuple[str, float, Rule]]:
+def _caps(rules: Sequence[Rule], stage: str) -> Iterator[tuple[Amount, float, Rule]]:
     """Yield what a single message may have at most: measured on the message itself, nothing is counted."""
     for rule in rules:
         if rule.limit.per == "message" and rule.limit.at == stage:
             assert rule.limit.limit is not None
-            yield rule.takes, rule.limit.limit.amount, rule
+            yield attrgetter(rule.takes), rule.limit.limit.amount, rule
 
 
 def _outright(provider: Provider, stage: Stage) -> Iterator[Cap]:
@@ -246,7 +247,7 @@ def _outright(provider: Provider, stage: Stage) -> Iterator[Cap]:
     if provider.speaks_of("unauthenticated"):
         reply = provider.says("unauthenticated", "EOD")
         if reply.stage == stage:
-            yield "one", 0, Outright(reply)
+            yield attrgetter("one"), 0, Outright(reply)
 
 
 def _takes_at(limit: Limit) -> Stage:
@@ -274,11 +275,9 @@ def _started(rules: Sequence[Rule], provider: Provider, stage: Stage) -> Iterato
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of an IP: its standing at the beginning of a day, and what it has sent since."""
+    """What is known of an IP: its standing at the beginning of the day, and what it has sent since."""
 
-    standing: Standing
-    day: int
-    until: float
+    standing: Standing = field(default_factory=Standing)
     messages: int = 0
     expected: float = 0.0  # complaints about them
 
@@ -292,23 +291,36 @@ class _Opinion:
         self._since_midnight = since_midnight
         self._scaled = scaled
         self._known: dict[str, _Known] = {}
+        self._day = 0
+        self.midnight = -math.inf  # when this day ends
+
+    def turn(self, now: float) -> None:
+        """Let the days that are over end: their complaints are counted, and the limits of each IP scaled."""
+        while now >= self.midnight - INSTANT:
+            if self._known:
+                for ip, known in self._known.items():
+                    self._end_day(ip, known)
+                self._day += 1
+            else:
+                self._day = math.floor((now + INSTANT + self._since_midnight) / DAY)
+            self.midnight = (self._day + 1) * DAY - self._since_midnight
+
+    def _end_day(self, ip: str, known: _Known) -> None:
+        rules, band = self.reputation.rules, known.standing.band
+        sent = self.reputation.day(self._provider, ip, self._day, known.messages, known.expected)
+        known.standing = known.standing.after(sent, rules)
+        known.messages, known.expected = 0, 0.0
+        if known.standing.band != band:
+            for rule in self._scaled:
+                rescale(rule.window(ip), rule.limit, rules.scale(known.standing.band), self.midnight)
 
     def of(self, ip: str, now: float) -> _Known:
-        """Return what is known of an IP; at the end of each day its complaints are counted, and its limits scaled."""
+        """Return what is known of an IP, as of now."""
+        if now >= self.midnight - INSTANT:
+            self.turn(now)
         known = self._known.get(ip)
         if known is None:
-            day = math.floor((now + INSTANT + self._since_midnight) / DAY)
-            known = self._known[ip] = _Known(Standing(), day, (day + 1) * DAY - self._since_midnight)
-        rules = self.reputation.rules
-        while now >= known.until - INSTANT:
-            midnight, band = known.until, known.standing.band
-            sent = self.reputation.day(self._provider, ip, known.day, known.messages, known.expected)
-            known.standing = known.standing.after(sent, rules)
-            known.day, known.until = known.day + 1, midnight + DAY
-            known.messages, known.expected = 0, 0.0
-            if known.standing.band != band:
-                for rule in self._scaled:
-                    rescale(rule.window(ip), rule.limit, rules.scale(known.standing.band), midnight)
+            known = self._known[ip] = _Known()
         return known
 
     def note(self, ip: str, domain: str, now: float) -> None:
@@ -347,6 +359,39 @@ class Receiver:
     >>> receiver.data(session, now=0).code, receiver.end_of_data(session, 20_000, now=0).code
     (354, 250)
     """
+
+    __slots__ = (
+        "_accepted",
+        "_banner",
+        "_blocklisted",
+        "_busy",
+        "_caps",
+        "_credential",
+        "_data",
+        "_ehlo",
+        "_issued",
+        "_mail",
+        "_nameless",
+        "_one_by_one",
+        "_opinion",
+        "_per_session",
+        "_plan",
+        "_plan_unlisted",
+        "_rcpt",
+        "_said",
+        "_send_as_at",
+        "_takes",
+        "_takes_passwords",
+        "_tests",
+        "_tokens",
+        "_transactions",
+        "accounts",
+        "blocked",
+        "provider",
+        "rules",
+        "sessions",
+        "start",
+    )
 
     def __init__(
         self,
@@ -391,6 +436,8 @@ class Receiver:
         self._credential = provider.credential
         self._takes_passwords = not provider.speaks_of("password_refused")
         self._said: dict[tuple[When, Stage], Reply] = {}
+        self._banner = provider.says("banner", "CONNECT")
+        self._ehlo = provider.says("ehlo", "EHLO"), provider.says("ehlo_tls", "EHLO")
         self._mail = provider.says("mail", "MAIL")
         self._rcpt = provider.says("rcpt", "RCPT")
         self._data = provider.says("data", "DATA")
@@ -438,7 +485,9 @@ class Receiver:
     def _greet(self, session: Session, now: float) -> Reply:
         if self._opinion is not None:
             self._opinion.of(session.ip, now)
-        return self._refusal(session, "CONNECT", now) or self._says("banner", "CONNECT")
+        if self._busy["CONNECT"] or self.blocked:
+            return self._refusal(session, "CONNECT", now) or self._banner
+        return self._banner
 
     def ehlo(self, session: Session, now: float) -> Reply:
         """EHLO or HELO; a transaction in progress is dropped (RFC 5321 §4.1.4).
@@ -455,12 +504,13 @@ class Receiver:
         Reply
             What the client gets.
         """
-        refusal = self._refusal(session, "EHLO", now)
-        if refusal:
-            return refusal
+        if self._busy["EHLO"] or self.blocked:
+            refusal = self._refusal(session, "EHLO", now)
+            if refusal:
+                return refusal
         self._end_transaction(session, now, failed=True)
         session.greeted = True
-        return self._says("ehlo_tls" if session.tls else "ehlo", "EHLO")
+        return self._ehlo[session.tls]
 
     def starttls(self, session: Session, now: float) -> Reply:
         """STARTTLS; what was said before it is forgotten (RFC 3207 §4.2).
@@ -713,8 +763,8 @@ class Receiver:
             if needs_auth:
                 return self._says("auth_required", "MAIL")
             session.account = session.ip
-        if self._opinion is not None:
-            self._opinion.of(session.ip, now)
+        if self._opinion is not None and now >= self._opinion.midnight - INSTANT:
+            self._opinion.turn(now)
         if mail_from != session.mail_from:
             session.mail_from = mail_from
             session.domain = mail_from.rpartition("@")[2].lower()
@@ -726,8 +776,8 @@ class Receiver:
             if refusal:
                 return refusal
         session.started = True
-        for measure, most, rule in self._caps["EOD"] if size else ():
-            if measure == "size" and size > most:  # declared too big (RFC 1870 §6.1)
+        for _, most, rule in self._caps["EOD"] if size else ():
+            if rule.takes == "size" and size > most:  # declared too big (RFC 1870 §6.1)
                 self._end_transaction(session, now, failed=True)
                 own = self._says("size_declared", "MAIL") if self.provider.speaks_of("size_declared") else rule.reply
                 return own._replace(stage="MAIL", limit=rule.id)
@@ -814,8 +864,8 @@ class Receiver:
         else:
             # nothing is counted one by one: the first recipient too many is as good as the last
             session.recipients = recipients
-            for measure, most, rule in self._caps["RCPT"]:
-                if getattr(session, measure) > most:
+            for amount_of, most, rule in self._caps["RCPT"]:
+                if amount_of(session) > most:
                     reply = rule.reply
                     break
         if reply.code < 400:
@@ -925,13 +975,13 @@ class Receiver:
         holder: Rule | None = None
         held = 0.0
         caps, tests, takes = session.plan[stage]
-        for measure, most, rule in caps:
-            if getattr(session, measure) > most:
+        for amount_of, most, rule in caps:
+            if amount_of(session) > most:
                 refused = refused or rule
-        for rule, windows, key_of, amount_of, _ in tests:
+        for rule, windows, key_of, one, amount_of, _ in tests:
             key = key_of(session)
             window = windows.get(key) or rule.window(key)
-            if window.fits(amount_of(session), now) and not (rule.barred and rule.is_barred(key, now)):
+            if window.fits(one or amount_of(session), now) and not (rule.barred and rule.is_barred(key, now)):
                 continue
             rule.punish(key, now)
             wait = window.wait(amount_of(session), now) if rule.holds else math.inf
@@ -944,10 +994,10 @@ class Receiver:
             self._count_attempt(session, stage, now)
             return refused.reply
         at = now + held
-        for rule, windows, key_of, amount_of, noted in takes:
+        for rule, windows, key_of, one, amount_of, noted in takes:
             key = key_of(session)
             window = windows.get(key) or rule.window(key)
-            amount = amount_of(session)
+            amount = one or amount_of(session)
             window.take(amount, at)
             if noted:
                 if rule.lasts:
@@ -961,7 +1011,7 @@ class Receiver:
 
     def _count_attempt(self, session: Session, stage: Stage, now: float) -> None:
         """Count a refused try where refused tries use the quota up."""
-        for rule, _, key_of, amount_of, _ in session.plan[stage][2]:
+        for rule, _, key_of, _, amount_of, _ in session.plan[stage][2]:
             if rule.attempts:
                 rule.window(key_of(session)).take(amount_of(session), now)
 
