@@ -22,6 +22,7 @@ from fake_servers.clock import Clock, VirtualClock, WallClock
 from fake_servers.control import Control, listen
 from fake_servers.ledger import Ledger
 from fake_servers.server import Connection, Fake, Listener, Shared
+from simlib import argument
 from simlib.faults import Faults
 from simlib.provider import Provider
 from simlib.receiver import Account
@@ -32,19 +33,11 @@ if TYPE_CHECKING:
     from simlib.scenario import Scenario
 
 BACKLOG: Final = 1024
-PORTS: Final = 65535
 TRIES: Final = 16  # ports that are tried if any will do
 KEYS: Final = {"sparkpost": ("smtp_injection",)}  # users that are no mailboxes (DESIGN §7)
 
 Accounts = Callable[[], Mapping[str, Account]]
 Opened = TypeVar("Opened")
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = argument.Parser(
         prog="sendlab serve",
         description="Runs fake SMTP servers that answer as the provider does, and prints one JSON line per listener "
         "when they are ready. Open the control port in a browser to watch.",
@@ -81,16 +74,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
     add(
         "--port",
-        type=_port,
+        type=argument.port,
         default=2525,
         metavar="N",
         help="the first provider's port, N + 1 the next; 0 picks (2525)",
     )
-    add("--tls-port", type=_port, metavar="N", help="also listen here with TLS from the start")
-    add("--control-port", type=_port, default=8025, metavar="N", help="HTTP on 127.0.0.1: page, metrics, tokens (8025)")
+    add("--tls-port", type=argument.port, metavar="N", help="also listen here with TLS from the start")
+    add(
+        "--control-port",
+        type=argument.port,
+        default=8025,
+        metavar="N",
+        help="HTTP on 127.0.0.1: page, metrics, tokens (8025)",
+    )
     add(
         "--dns-port",
-        type=_port,
+        type=argument.port,
         metavar="N",
         help="DNS on --host for a relay: PROVIDER.test and all below it have the provider's real hosts as MX, with "
         "addresses 127.0.0.x, where it then listens on --port as well; every other reserved domain is a sender's; "
@@ -98,22 +97,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--clock", choices=("wall", "virtual"), default="wall", help="virtual: it is moved by POST /clock (wall)")
     add("--start", type=_start, metavar="HH:MM", help="what the provider's clock shows at second 0")
-    add("--time-scale", type=_scale, default=1.0, metavar="X", help="provider's seconds in a second (1)")
+    add("--time-scale", type=argument.positive, default=1.0, metavar="X", help="provider's seconds in a second (1)")
     add("--ca", type=Path, metavar="FILE", help="write the certificate of the authority here, for clients to trust")
     add("--accounts", type=Path, metavar="FILE", help="who may log in (everybody at a reserved domain)")
     add("--ledger", type=Path, metavar="FILE", help="append outcomes here, as JSON Lines")
     add(
-        "--reading", type=_reading, action="append", default=[], metavar="LIMIT=NAME", help="another reading of a limit"
+        "--reading",
+        type=argument.reading,
+        action="append",
+        default=[],
+        metavar="LIMIT=NAME",
+        help="another reading of a limit",
     )
     add(
         "--limit",
-        type=_amount,
+        type=argument.amount,
         action="append",
         default=[],
         metavar="LIMIT=AMOUNT",
         help="an account's own amount: office365/messages-per-minute=100/min, or off (repeatable)",
     )
-    add("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the newest fact's)")
+    add("--as-of", type=argument.date, metavar="DATE", help="the date whose facts apply (the newest fact's)")
     add("--faults", type=Path, metavar="FILE", help="what goes wrong, TOML or JSON (PUT /faults changes it)")
     add(
         "--seed",
@@ -135,51 +139,11 @@ def _parser() -> argparse.ArgumentParser:
 # Options
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= PORTS):
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to {PORTS}, got {text!r}")
-    return int(text)
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return scale
-
-
 def _start(text: str) -> dt.time | dt.datetime:
     try:
         return dt.datetime.fromisoformat(text) if "T" in text else dt.time.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a time like '08:00', got {text!r}") from None
-
-
-def _date(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a date like '2026-12-01', got {text!r}") from None
-
-
-def _reading(text: str) -> tuple[str, str]:
-    limit, equals, name = text.partition("=")
-    if not equals or "/" not in limit or not name:
-        raise argparse.ArgumentTypeError(f"must look like 'office365/messages-per-minute=reject', got {text!r}")
-    return limit, name
-
-
-def _amount(text: str) -> tuple[str, str | float]:
-    limit, equals, amount = text.partition("=")
-    if not equals or "/" not in limit or not amount:
-        raise argparse.ArgumentTypeError(f"must look like 'office365/messages-per-minute=100/min', got {text!r}")
-    try:
-        return limit, float(amount)
-    except ValueError:
-        return limit, amount
 
 
 def _clock(options: argparse.Namespace) -> Clock:

@@ -46,6 +46,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 from pydantic_core import from_json
 
 from loadtests.underway import beside
+from simlib import argument
 
 __all__ = ["Attempt", "Books", "Example", "Outcome", "Queued", "Verdict", "reconcile"]
 
@@ -513,13 +514,6 @@ def _check(clients: Sequence[Path], servers: Sequence[Path], queue: Path | None)
 # The command
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Say what became of every message; return 0 if the books balance, 1 if not, 2 for bad input."""
     parser = _parser()
@@ -543,7 +537,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = argument.Parser(
         prog="sendlab reconcile",
         allow_abbrev=False,
         description="Says what became of every message, from the ledgers of load generators and servers, and whether "

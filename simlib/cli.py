@@ -12,17 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from simlib import argument
+
 __all__ = ["main"]
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose options are written out."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
-
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = argument.Parser(
         prog="sendlab",
         description="Which channel takes our mail, how fast, and how sure is that? Simulates sending channels under "
         "the limits that their providers publish.",
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=argument.Parser)
 
     compare = commands.add_parser(
         "compare",
@@ -166,7 +158,9 @@ def _load_parser(commands: Any) -> None:
     load.add_argument("--allow-host", action="append", default=[], metavar="HOST", help="a target beyond loopback")
     load.add_argument("--ca", metavar="FILE", type=Path, help="the target's certificate authority, PEM (the system's)")
     load.add_argument("--through", metavar="RELAY", choices=("postfix",), help="postfix: a private one passes it on")
-    load.add_argument("--time-scale", type=_positive, metavar="X", help="scenario seconds in a real one (the file's)")
+    load.add_argument(
+        "--time-scale", type=argument.positive, metavar="X", help="scenario seconds in a real one (the file's)"
+    )
     load.add_argument("--processes", type=_count, default=1, metavar="N", help="load generators (1)")
     load.add_argument("--seed", type=_seed, default=1, metavar="N", help="same seed, same messages (1)")
     load.add_argument("--out", type=_folder, metavar="DIR", help="keep plan, ledgers, record and Locust's tables here")
@@ -191,7 +185,7 @@ def _validate_parser(commands: Any) -> None:
         help="only this one (repeatable; all that are SMTP)",
     )
     validate.add_argument(
-        "--time-scale", type=_positive, metavar="X", help="scenario seconds in a real one (the file's)"
+        "--time-scale", type=argument.positive, metavar="X", help="scenario seconds in a real one (the file's)"
     )
     validate.add_argument(
         "--tolerance", type=_share, default=0.01, metavar="P", help="by what share counts and delays may differ (0.01)"
@@ -304,14 +298,19 @@ def _audit_parser(commands: Any) -> None:
         "--clock", choices=("wall", "virtual"), default="wall", help="virtual: COMMAND moves it, POST {control}/clock"
     )
     audit.add_argument(
-        "--time-scale", type=_positive, metavar="X", help="provider's seconds in a real one, if COMMAND hurries so (1)"
+        "--time-scale",
+        type=argument.positive,
+        metavar="X",
+        help="provider's seconds in a real one, if COMMAND hurries so (1)",
     )
-    audit.add_argument("--port", type=_port, default=0, metavar="N", help="where the fake listens (any free port)")
+    audit.add_argument(
+        "--port", type=argument.port, default=0, metavar="N", help="where the fake listens (any free port)"
+    )
     audit.add_argument(
         "--limit",
         action="append",
         default=[],
-        type=_own_amount,
+        type=argument.amount,
         metavar="LIMIT=AMOUNT",
         help="an account's own amount: office365/messages-per-minute=100/min, or off (repeatable)",
     )
@@ -320,13 +319,15 @@ def _audit_parser(commands: Any) -> None:
 
 
 def _facts_options(parser: argparse.ArgumentParser, readings: bool = True) -> None:
-    parser.add_argument("--as-of", type=_date, metavar="DATE", help="the date whose facts apply (the scenario's)")
+    parser.add_argument(
+        "--as-of", type=argument.date, metavar="DATE", help="the date whose facts apply (the scenario's)"
+    )
     if readings:
         parser.add_argument(
             "--reading",
             action="append",
             default=[],
-            type=_reading,
+            type=argument.reading,
             metavar="LIMIT=NAME",
             help="where sources disagree, another reading: office365/messages-per-minute=reject (repeatable)",
         )
@@ -341,22 +342,6 @@ def _rules(text: str) -> list[str]:
     if unknown is not None:
         raise argparse.ArgumentTypeError(f"unknown rule {unknown!r} (there are: {', '.join(RULES)})")
     return rules
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
-    return int(text)
-
-
-def _own_amount(text: str) -> tuple[str, str | float]:
-    limit, equals, amount = text.partition("=")
-    if not equals or "/" not in limit or not amount:
-        raise argparse.ArgumentTypeError(f"must look like 'office365/messages-per-minute=100/min', got {text!r}")
-    try:
-        return limit, float(amount)
-    except ValueError:
-        return limit, amount
 
 
 def _zone(text: str) -> dt.tzinfo:
@@ -385,16 +370,6 @@ def _whole(text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
     return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return value
 
 
 def _share(text: str) -> float:
@@ -456,20 +431,6 @@ def _have(text: str) -> dict[str, int | None]:
             raise argparse.ArgumentTypeError(f"{what}: must look like office365=25,sparkpost, got {text!r}")
         found[name] = _whole(count, 1) if equals else None
     return found
-
-
-def _date(text: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a date like 2026-12-01, got {text!r}") from None
-
-
-def _reading(text: str) -> tuple[str, str]:
-    limit, equals, name = text.partition("=")
-    if not equals or "/" not in limit or not name:
-        raise argparse.ArgumentTypeError(f"must look like office365/messages-per-minute=reject, got {text!r}")
-    return limit, name
 
 
 # The commands

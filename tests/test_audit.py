@@ -250,7 +250,7 @@ def test_a_mailer_may_move_the_clock_itself(say: Say) -> None:
         (["gmail-oauth", "--", "true"], "speaks HTTP, not SMTP"),
         (
             ["office365", "--limit", "messages=1", "--", "true"],
-            "must look like 'office365/messages-per-minute=100/min'",
+            "must look like office365/messages-per-minute=100/min",
         ),
         (["office365", "--clock", "virtual", "--", "true"], "--clock virtual needs a COMMAND with {control}"),
         (["office365", "--rules", "limits", "--", "true"], "COMMAND never connected to 127.0.0.1:"),

@@ -1,0 +1,189 @@
+"""What commands share of reading what was typed: an error is one line, and says how a text must look.
+
+Only the standard library is imported: commands that start fast begin with this.
+"""
+
+import argparse
+import datetime as dt
+from typing import Any, Final, NoReturn
+
+__all__ = ["Parser", "amount", "date", "port", "positive", "reading"]
+
+PORTS: Final = 65535
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and whose options are written out.
+
+    Examples
+    --------
+    >>> Parser(prog="it").allow_abbrev
+    False
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with 2, and say why on stderr.
+
+        Parameters
+        ----------
+        message : str
+            What is wrong, and with which argument.
+        """
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def port(text: str) -> int:
+    """Read a port.
+
+    Parameters
+    ----------
+    text : str
+        A number; 0 is any that is free.
+
+    Returns
+    -------
+    int
+        The port.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none.
+
+    Examples
+    --------
+    >>> port("2525")
+    2525
+    """
+    if not (text.isascii() and text.isdigit() and int(text) <= PORTS):
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {PORTS}, got {text!r}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """Read a number above 0.
+
+    Parameters
+    ----------
+    text : str
+        How it was typed.
+
+    Returns
+    -------
+    float
+        The number, which is finite.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is none.
+
+    Examples
+    --------
+    >>> positive("2.5")
+    2.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
+def date(text: str) -> dt.date:
+    """Read a date.
+
+    Parameters
+    ----------
+    text : str
+        Year, month and day.
+
+    Returns
+    -------
+    date
+        The day.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If there is no such day.
+
+    Examples
+    --------
+    >>> date("2026-12-01")
+    datetime.date(2026, 12, 1)
+    """
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a date like 2026-12-01, got {text!r}") from None
+
+
+def reading(text: str) -> tuple[str, str]:
+    """Read which reading of a limit is meant.
+
+    Parameters
+    ----------
+    text : str
+        ``LIMIT=NAME``.
+
+    Returns
+    -------
+    tuple of str
+        The limit with its provider, and the reading's name; whether they exist is for others to say.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it doesn't look so.
+
+    Examples
+    --------
+    >>> reading("office365/messages-per-minute=reject")
+    ('office365/messages-per-minute', 'reject')
+    """
+    return _of_limit(text, "reject")
+
+
+def amount(text: str) -> tuple[str, str | float]:
+    """Read an amount of one's own for a limit.
+
+    Parameters
+    ----------
+    text : str
+        ``LIMIT=AMOUNT``.
+
+    Returns
+    -------
+    tuple
+        The limit with its provider, and the amount: a number, or what a provider's file could say (``"100/min"``).
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it doesn't look so.
+
+    Examples
+    --------
+    >>> amount("office365/messages-per-minute=100/min")
+    ('office365/messages-per-minute', '100/min')
+    >>> amount("own-postfix/connections=3")
+    ('own-postfix/connections', 3.0)
+    """
+    limit, given = _of_limit(text, "100/min")
+    try:
+        return limit, float(given)
+    except ValueError:
+        return limit, given
+
+
+def _of_limit(text: str, such_as: str) -> tuple[str, str]:
+    limit, equals, given = text.partition("=")
+    if not equals or "/" not in limit or not given:
+        raise argparse.ArgumentTypeError(f"must look like office365/messages-per-minute={such_as}, got {text!r}")
+    return limit, given
