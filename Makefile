@@ -10,8 +10,9 @@ help: ## show this list
 demo: .venv/installed ## compare the channels of the shipped scenario; results in out/demo
 	.venv/bin/sendlab compare notebooks/scenarios/team_day.toml --out out/demo
 
+# Two at a time: some tests mostly wait. A file stays in one process, and the long ones come early in the alphabet.
 test: lint ## run the checkers and all tests
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lab: .venv/installed ## open the notebooks in JupyterLab
 	.venv/bin/sendlab lab
