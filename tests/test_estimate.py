@@ -1,9 +1,59 @@
-"""Where a paired difference changes its sign, and how sure that is."""
+"""Means and probabilities with their intervals; where a paired difference changes its sign, and how sure that is."""
+
+import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from simlib.estimate import STEPS, Estimate, break_even
+from simlib.estimate import STEPS, Estimate, break_even, paired, wilson
+
+# Intervals
+
+
+def test_an_estimate_is_a_t_interval() -> None:
+    numbers = [3.0, 5.0, 4.0, 8.0, 1.0]
+    low, high = stats.t.interval(0.95, 4, np.mean(numbers), stats.sem(numbers))
+    found = Estimate.of(numbers)
+    assert (found.mean, found.random) == (4.2, True)
+    assert [found.low, found.high] == pytest.approx([low, high])
+
+
+def test_an_estimate_of_equal_numbers_is_not_random() -> None:
+    assert Estimate.of([7.0, 7.0]) == Estimate(7.0, 7.0, 7.0, random=False)
+    # a mean of equal numbers that are no binary fractions is that number, not one nearby
+    assert Estimate.of([0.1] * 3) == Estimate(0.1, 0.1, 0.1, random=False)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.inf], [math.nan, 2.0]])
+def test_without_a_number_there_is_no_estimate(values: list[float]) -> None:
+    assert Estimate.of(values).json() | {"random": None} == {"mean": None, "low": None, "high": None, "random": None}
+
+
+def test_one_replication_gives_no_interval() -> None:
+    assert Estimate.of([3.0]).json() | {"random": None} == {"mean": 3.0, "low": None, "high": None, "random": None}
+
+
+def test_intervals_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(631)
+    trials = 4000
+    found = [Estimate.of(row) for row in rng.normal(5, 2, (trials, 8)).tolist()]
+    covered = sum(one.low <= 5 <= one.high for one in found if one.low is not None and one.high is not None)
+    low, high = stats.binom.interval(0.999, trials, 0.95)
+    assert low <= covered <= high
+
+
+@pytest.mark.parametrize(("successes", "expected"), [(0, (0.0, 0.161)), (10, (0.299, 0.701)), (20, (0.839, 1.0))])
+def test_a_probability_has_a_wilson_interval(successes: int, expected: tuple[float, float]) -> None:
+    assert tuple(round(bound, 3) for bound in wilson(successes, 20)) == expected
+
+
+def test_a_paired_difference_is_of_each_replication() -> None:
+    assert paired([1.0, 2.0, 4.0], [0.0, 1.0, 3.0]) == Estimate(1.0, 1.0, 1.0, random=False)
+    assert paired([1.0, 2.0, 6.0], [0.0, 0.0, 3.0]) == Estimate.of([1.0, 2.0, 3.0])
+
+
+# Where the sign changes
 
 X = [0.0, 1.0, 2.0, 4.0]
 
