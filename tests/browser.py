@@ -14,11 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, WebSocket, sync_playwright
+from playwright.sync_api import Browser, Page, Route, WebSocket, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SCREENSHOTS = Path(__file__).parents[1] / "out" / "screenshots"
 HERE = ("127.0.0.1", "localhost")
+
+PATIENCE = 60_000.0  # milliseconds until what is expected of a page has to be there, on a busy machine as well
+expect.set_options(timeout=PATIENCE)
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
 
@@ -86,6 +89,7 @@ class Visit:
 def visit(chromium: Browser, width: int = 1400, height: int = 900) -> Iterator[Visit]:
     """Give somebody who has never been here, and check that all went well and nothing left the machine."""
     context = chromium.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(PATIENCE)
     visitor = Visit(context.new_page())
     yield visitor
     visitor.left_nothing_to_say()
