@@ -52,13 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fakes = [Fake(provider, maker, shared, reputation, faults) for provider, maker, reputation in chosen]
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(options, fakes))
-    except ValueError as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        return argument.bad_input(parser.prog, error)
     return 0
 
 

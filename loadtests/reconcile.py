@@ -528,18 +528,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{parser.prog}: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        return argument.bad_input(parser.prog, error)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argument.Parser(
         prog="sendlab reconcile",
-        allow_abbrev=False,
         description="Says what became of every message, from the ledgers of load generators and servers, and whether "
         "the books balance: nothing lost, nothing there twice, nothing out of nowhere. Exit 1 unless they do.",
         epilog="example: sendlab reconcile out/client*.jsonl --server out/server*.jsonl",

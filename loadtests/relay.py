@@ -24,7 +24,6 @@ address, for submission, too: it knows no accounts. With several accounts on a c
 message. Timeouts are not hurried: a reply that is held for longer than 600 real seconds is given up.
 """
 
-import argparse
 import json
 import math
 import os
@@ -46,7 +45,9 @@ from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Any, Final
+
+from simlib import argument
 
 __all__ = ["Channel", "Log", "Setup", "files", "main"]
 
@@ -752,15 +753,9 @@ def _write_queue(home: Path, setup: Setup, log: Log) -> None:
             left.write(f"{json.dumps(row)}\n")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        sys.exit(2)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the relay; 2 if it can't be, with one line on stderr that says why, 1 if Postfix doesn't start."""
-    parser = _Parser(
+    parser = argument.Parser(
         prog="loadtests.relay", description="A private Postfix between a load test and the providers it sends to."
     )
     parser.add_argument("file", type=Path, metavar="FILE.json", help="the channels, the time scale, where results go")
@@ -771,13 +766,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(why)
         setup.out.mkdir(parents=True, exist_ok=True)
         run(setup, os.environ.get("SENDLAB_PASSWORD", "password"), _Stop())
-    except ValueError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{parser.prog}: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        return argument.bad_input(parser.prog, error)
     except RuntimeError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1

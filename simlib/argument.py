@@ -5,9 +5,10 @@ Only the standard library is imported: commands that start fast begin with this.
 
 import argparse
 import datetime as dt
+import sys
 from typing import Any, Final, NoReturn
 
-__all__ = ["Parser", "amount", "date", "port", "positive", "reading"]
+__all__ = ["Parser", "amount", "bad_input", "date", "port", "positive", "reading"]
 
 PORTS: Final = 65535
 
@@ -33,6 +34,34 @@ class Parser(argparse.ArgumentParser):
             What is wrong, and with which argument.
         """
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def bad_input(prog: str, error: ValueError | OSError) -> int:
+    """Say on stderr, in one line, what is wrong with what a command was given.
+
+    Parameters
+    ----------
+    prog : str
+        The command.
+    error : ValueError or OSError
+        What is wrong; the file is named where it is one that can't be used.
+
+    Returns
+    -------
+    int
+        The exit code: 2.
+
+    Examples
+    --------
+    >>> bad_input("sendlab", ValueError("name: missing"))
+    2
+    """
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, ValueError):
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}"
+    print(f"{prog}: {' '.join(text.split())}", file=sys.stderr)
+    return 2
 
 
 def port(text: str) -> int:

@@ -45,13 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\n" * sys.stderr.isatty() + "sendlab: interrupted; nothing was written", file=sys.stderr)
         return 128 + signal.SIGINT
-    except ValueError as error:
-        print(f"sendlab: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"sendlab: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
+    except (ValueError, OSError) as error:
+        return argument.bad_input(parser.prog, error)
 
 
 def _parser() -> argparse.ArgumentParser:

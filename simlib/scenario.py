@@ -4,26 +4,23 @@ import copy
 import dataclasses
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from simlib.channel import Channel, Incident, Lane
-from simlib.facts import Frozen, Rate, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
+from simlib.event import Event, incidents
+from simlib.facts import Frozen, Seconds, check, read_json, read_toml, table_html, table_text, time_of_day
 from simlib.faults import NO_FAULTS, Faults, FaultyReceiver
+from simlib.lane import habit_of, lane_of
 from simlib.provider import PUBLISHED, Provider, parse
 from simlib.provider import names as shipped
-from simlib.reaction import Reaction
-from simlib.reaction import named as reaction_named
 from simlib.receiver import Account, Receiver
 from simlib.reputation import Reputation, Rules, left_out, parameters
-from simlib.sender import NO_RETRY, Retry
-from simlib.tool import Habit, Tool, tools
-from simlib.warmup import Warmup, named, warmups
-from simlib.workload import DAY, Batches, Day, Messages, RateOf, Tenant, Trace, by_day, offered
+from simlib.workload import DAY, Batches, Day, Messages, Tenant, Trace, by_day, offered
 
 __all__ = ["Alternative", "Event", "Scenario"]
 
@@ -47,35 +44,6 @@ class Alternative(Frozen):
             each = tuple(name for one in channel.tenants for name in groups.get(one, (one,)))
             channels.append(channel if each == channel.tenants else channel.model_copy(update={"tenants": each}))
         return self.model_copy(update={"channels": tuple(channels)})
-
-
-class Event(Frozen):
-    """Something that breaks a credential or lists an IP: at a moment, or at random moments."""
-
-    kind: Literal["password_change", "token_revoked", "auth_disabled", "blocklisted", "delisted"]
-    at: Seconds | None = None
-    rate: RateOf | None = None
-    tenant: str = ""
-    senders: int | None = Field(default=None, ge=1)
-    channel: str = ""
-    ip: int | None = Field(default=None, ge=1)
-    repaired_after: Seconds | None = None
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> "Event":
-        if (self.at is None) == (self.rate is None):
-            raise ValueError("an event has either `at` or `rate`")
-        needed, other = ("channel", "tenant") if self.kind in ("blocklisted", "delisted") else ("tenant", "channel")
-        if not getattr(self, needed) or getattr(self, other):
-            raise ValueError(f"{self.kind} takes `{needed}`, not `{other}`")
-        if needed == "channel" and self.ip is None:
-            raise ValueError(f"{self.kind} takes `ip`, a number from 1")
-        unread = "senders" if needed == "channel" else "ip"
-        if getattr(self, unread) is not None:
-            raise ValueError(f"{self.kind} doesn't take `{unread}`, got {getattr(self, unread)}")
-        if self.kind == "delisted" and self.repaired_after is not None:
-            raise ValueError(f"delisted is itself the repair: no `repaired_after`, got {self.repaired_after:g} s")
-        return self
 
 
 def _start(value: object) -> object:
@@ -430,7 +398,7 @@ class Scenario(Frozen):
             channels = self.alternatives[alternative].channels
             midnight = self.day.start
             self._lanes[key] = tuple(
-                _lane(channel, providers[name], midnight) for channel in channels for name in channel.to
+                lane_of(channel, providers[name], midnight) for channel in channels for name in channel.to
             )
         return self._lanes[key]
 
@@ -523,29 +491,9 @@ class Scenario(Frozen):
         list of (Incident, tuple of str)
             Times in seconds.
         """
-        found: list[tuple[Incident, tuple[str, ...]]] = []
         # an entry in a block list expires by itself, where reputation is on
         listed = math.inf if self.rules is None else self.rules.listed_days * DAY
-        for number, event in enumerate(self.events):
-            providers, targets = self._targets(event, lanes)
-            if not targets:
-                continue
-            if event.rate is None:
-                assert event.at is not None
-                struck = [(event.at, targets)]
-            else:
-                # each sender (or IP) has its own stream of moments
-                struck = [
-                    (at, (target,))
-                    for target in targets
-                    for at in _moments(rng("event", str(number), target), event.rate, self.duration)
-                ]
-            for at, those in struck:
-                if at < self.duration:
-                    lasts = listed if event.kind == "blocklisted" else math.inf
-                    over = at + (lasts if event.repaired_after is None else event.repaired_after)
-                    found.append((Incident(at, event.kind, those, over), providers))
-        return _apart(sorted(found, key=lambda pair: pair[0].at))
+        return incidents(self.events, lanes, self.tenants, self.day, listed, rng)
 
     def rests_on(self, alternatives: Sequence[str], as_of: dt.date | None = None) -> list[dict[str, str]]:
         """List what these alternatives assume: facts graded assumed or with an assumed field, and own figures.
@@ -575,7 +523,7 @@ class Scenario(Frozen):
                     found[f"warmup/{lane.warmup.name}"] = lane.warmup.grade
                 if lane.reaction is not None and lane.reaction.rests_on_assumption:
                     found[f"reaction/{lane.reaction.name}"] = lane.reaction.grade
-                habit = _habit(lane.channel, lane.provider.name)
+                habit = habit_of(lane.channel, lane.provider.name)
                 if habit is not None and habit.rests_on_assumption:
                     found[f"{lane.channel.tool}/{habit.id}"] = habit.grade
                 if lane.provider.role == "delivery" and (self.rules is not None or not lane.channel.aligned):
@@ -737,7 +685,7 @@ class Scenario(Frozen):
             for provider in channel.to:
                 try:
                     self._raw_provider(provider)
-                    _lane(channel, self._raw_provider(provider))
+                    lane_of(channel, self._raw_provider(provider))
                 except ValueError as error:
                     raise ValueError(f"{where}.channels[{channel.name}]: {error}") from None
         for channel in alternative.channels:
@@ -803,163 +751,9 @@ class Scenario(Frozen):
             return [address.lower() for tenant in mine for address in tenant.addresses(self.day)]
         return [tenant.domain.lower() for tenant in mine] if lane.provider.credential == "domain" else [""]
 
-    def _targets(self, event: Event, lanes: Sequence[Lane]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the providers an event concerns, and the accounts or IPs it strikes there."""
-        if event.channel:
-            channels = list({lane.channel.name: lane.channel for lane in lanes}.values())
-            number = next((n for n, one in enumerate(channels, 1) if one.name == event.channel), 0)
-            if not number:
-                return (), ()
-            providers = tuple(lane.provider.name for lane in lanes if lane.channel.name == event.channel)
-            assert event.ip is not None
-            return providers, tuple(channels[number - 1].addresses(number)[event.ip - 1 : event.ip])
-        tenant = next(tenant for tenant in self.tenants if tenant.name == event.tenant)
-        struck = [lane for lane in lanes if tenant.name in lane.channel.tenants and _breaks(event.kind, lane)]
-        addresses = tuple(address.lower() for address in tenant.addresses(self.day)[: event.senders])
-        targets: dict[str, None] = {}
-        for lane in struck:
-            targets |= dict.fromkeys(addresses if lane.provider.credential == "account" else (tenant.domain.lower(),))
-        return tuple(lane.provider.name for lane in struck), tuple(targets)
-
-
-def _breaks(kind: str, lane: Lane) -> bool:
-    """Whether an event concerns the way a lane logs in."""
-    if lane.provider.role != "submission" or not lane.provider.auth:
-        return False
-    return kind == "auth_disabled" or (kind == "token_revoked") == lane.oauth
-
 
 def _account(user: str) -> Account:
     return Account(user, refresh_token=user, domains=frozenset([user.rpartition("@")[2]]), listed=False)
-
-
-def _apart(found: Iterable[tuple[Incident, tuple[str, ...]]]) -> list[tuple[Incident, tuple[str, ...]]]:
-    """Join what strikes the same account or IP again before it is over: the later repair ends both."""
-    spans: dict[tuple[tuple[str, ...], str, str], list[list[float]]] = {}
-    for incident, providers in found:
-        for target in incident.targets:
-            before = spans.setdefault((providers, incident.kind, target), [])
-            if incident.kind == "delisted":
-                for listed in spans.get((providers, "blocklisted", target), [])[-1:]:
-                    listed[1] = min(listed[1], incident.at)
-            elif before and incident.at < before[-1][1] < math.inf:
-                before[-1][1] = max(before[-1][1], incident.repaired_at)
-                continue
-            before.append([incident.at, incident.repaired_at])
-    together: dict[tuple[float, float, str, tuple[str, ...]], list[str]] = {}
-    for (providers, kind, target), times in spans.items():
-        for at, over in times:
-            together.setdefault((at, over, kind, providers), []).append(target)
-    joined = [
-        (Incident(at, kind, tuple(targets), over), providers)
-        for (at, over, kind, providers), targets in together.items()
-    ]
-    return sorted(joined, key=lambda pair: pair[0].at)
-
-
-def _habit(channel: Channel, provider: str) -> Habit | None:
-    return Tool.load(channel.tool).habit(provider) if channel.tool else None
-
-
-def _lane(channel: Channel, provider: Provider, since_midnight: float = 0.0) -> Lane:
-    """Fill in what the file leaves open: the channel's own keys win over the tool's, the tool's over the shaping."""
-    habit = _habit(channel, provider.name) or Habit(id="none")
-    shaping = provider.shaping
-    offers_password = {"LOGIN", "PLAIN"} & set(provider.auth)
-    oauth = channel.auth == "oauth" or (channel.auth is None and provider.auth[:1] in (("XOAUTH2",), ("OAUTHBEARER",)))
-    if channel.auth == "oauth" and not {"XOAUTH2", "OAUTHBEARER"} & set(provider.auth):
-        raise ValueError(
-            f"auth: {provider.name} offers no OAuth (it offers: {', '.join(provider.auth) or 'none'}), got 'oauth'"
-        )
-    if channel.auth == "password" and provider.auth and not offers_password:
-        raise ValueError(
-            f"auth: {provider.name} takes no passwords (it offers: {', '.join(provider.auth)}), got 'password'"
-        )
-    if not channel.aligned and provider.role != "delivery":
-        raise ValueError(
-            f"aligned: is about mailbox providers, who see the sending IP; {provider.name} takes mail from whoever "
-            "logs in: leave it out, got false"
-        )
-    if channel.warmup is not None and provider.role != "delivery":
-        raise ValueError(
-            f"warmup: is about the IPs that mailbox providers see; {provider.name} takes mail from whoever logs in: "
-            f"leave it out, got {channel.warmup!r}"
-        )
-    if channel.reaction != "none" and provider.role != "delivery":
-        raise ValueError(
-            f"reaction: is about the IPs that mailbox providers see; {provider.name} takes mail from whoever logs in: "
-            f"leave it out, got {channel.reaction!r}"
-        )
-    return Lane(
-        channel,
-        provider,
-        connections=channel.connections or habit.connections or shaping.connections or 1,
-        messages_per_session=channel.messages_per_session or shaping.messages_per_session,
-        pace=channel.pace or habit.pace,
-        retry=_retry(channel, habit),
-        oauth=oauth,
-        warmup=_warmup(channel),
-        since_midnight=since_midnight,
-        reaction=_reaction(channel),
-    )
-
-
-def _reaction(channel: Channel) -> Reaction | None:
-    """Look a channel's reaction up."""
-    if channel.reaction == "none":
-        return None
-    try:
-        return reaction_named(channel.reaction)
-    except ValueError as error:
-        raise ValueError(f"reaction: {error}") from None
-
-
-def _warmup(channel: Channel) -> Warmup | None:
-    """Look a channel's schedule up."""
-    if channel.warmup is None:
-        return None
-    try:
-        found = named(channel.warmup)
-    except ValueError as error:
-        raise ValueError(f"warmup: {error}") from None
-    if not found.amounts:
-        known = ", ".join(one.name for one in warmups() if one.amounts)
-        raise ValueError(
-            f"warmup: what {found.name} allows each day isn't published: take another (there are: {known})"
-        )
-    return found
-
-
-def _retry(channel: Channel, habit: Habit) -> Retry:
-    lifetime = channel.queue_lifetime
-    if channel.retry is None:
-        schedule = habit.schedule or NO_RETRY
-    elif isinstance(channel.retry, tuple):
-        if any(delay <= 0 for delay in channel.retry):
-            raise ValueError(f"retry: delays must be longer than 0, got {min(channel.retry):g} s")
-        schedule = Retry(channel.retry)
-    elif channel.retry == "none":
-        schedule = NO_RETRY
-    else:
-        named = _schedules().get(channel.retry)
-        if named is None:
-            raise ValueError(f"retry: unknown schedule {channel.retry!r} (there are: none, {', '.join(_schedules())})")
-        schedule = named
-    return schedule if lifetime is None else Retry(schedule.delays, lifetime)
-
-
-def _schedules() -> dict[str, Retry]:
-    """Return the retry schedules in the facts, by tool."""
-    found = {}
-    for name in tools():
-        schedule = next((habit.schedule for habit in Tool.load(name).habits if habit.schedule), None)
-        if schedule and schedule.delays:
-            found[name] = schedule
-    return found
-
-
-def _moments(rng: np.random.Generator, rate: Rate, duration: float) -> list[float]:
-    return sorted(rng.uniform(0, duration, rng.poisson(rate.per_second * duration)).tolist())
 
 
 def _any_inside(trace: Trace, day: Day, senders: Sequence[str]) -> bool:

@@ -44,9 +44,10 @@ MAY_IMPORT = {
     "population": ("facts",),
     "workload": ("facts", "population"),
     "channel": ("facts", "faults", "provider", "reaction", "receiver", "sender", "warmup", "windows", "workload"),
+    "lane": ("channel", "provider", "reaction", "sender", "tool", "warmup"),
+    "event": ("channel", "facts", "workload"),
     "scenario": (
-        *("channel", "facts", "faults", "provider", "reaction", "receiver", "reputation", "sender", "tool", "warmup"),
-        "workload",
+        *("channel", "event", "facts", "faults", "lane", "provider", "receiver", "reputation", "tool", "workload"),
     ),
     "estimate": (),
     "record": ("channel", "receiver"),
