@@ -176,7 +176,7 @@ def reading(text: str) -> tuple[str, str]:
     >>> reading("office365/messages-per-minute=reject")
     ('office365/messages-per-minute', 'reject')
     """
-    return _of_limit(text, "reject")
+    return _of_limit(text, "office365/messages-per-minute=reject")
 
 
 def amount(text: str) -> tuple[str, str | float]:
@@ -204,7 +204,7 @@ def amount(text: str) -> tuple[str, str | float]:
     >>> amount("own-postfix/connections=3")
     ('own-postfix/connections', 3.0)
     """
-    limit, given = _of_limit(text, "100/min")
+    limit, given = _of_limit(text, "office365/messages-per-minute=100/min")
     try:
         return limit, float(given)
     except ValueError:
@@ -214,5 +214,5 @@ def amount(text: str) -> tuple[str, str | float]:
 def _of_limit(text: str, such_as: str) -> tuple[str, str]:
     limit, equals, given = text.partition("=")
     if not equals or "/" not in limit or not given:
-        raise argparse.ArgumentTypeError(f"must look like office365/messages-per-minute={such_as}, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must look like {such_as}, got {text!r}")
     return limit, given

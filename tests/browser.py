@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import Browser, Page, Route, WebSocket, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -23,11 +22,10 @@ HERE = ("127.0.0.1", "localhost")
 PATIENCE = 60_000.0  # milliseconds until what is expected of a page has to be there, on a busy machine as well
 expect.set_options(timeout=PATIENCE)
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
-
 
 @contextmanager
 def browser() -> Iterator[Browser]:
+    """Start one."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium

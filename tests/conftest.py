@@ -4,13 +4,15 @@ Where everything is installed that tests need (`.ci/run` says so), one that is s
 """
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from simlib.load import Load
 
 settings.register_profile("sendlab", deadline=None, derandomize=True, database=None)
@@ -50,3 +52,14 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> "Load":
     from simlib.load import load
 
     return load(mixed(), "all", tmp_path_factory.mktemp("measured"), time_scale=SCALE, processes=2)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """A browser for the tests of a file: longer, and none of asyncio's could run beside it."""
+    from browser import CHROMIUM, browser
+
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (apt-get install chromium)")
+    with browser() as found:
+        yield found

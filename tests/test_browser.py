@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import browser, free_port, needs_chromium, sendlab, visit
+from browser import free_port, sendlab, visit
 from nbformat import write
 from playwright.sync_api import Browser, Page, expect
 from test_notebooks import FOUND, complaints, made_quick, notebook
@@ -15,16 +15,8 @@ from test_notebooks import FOUND, complaints, made_quick, notebook
 from simlib.lab import unpack
 from simlib.words import Words, languages
 
-pytestmark = needs_chromium
-
 RAN = re.compile(r"\[\d+\]:")
 SECONDS = 1000.0  # Playwright counts in milliseconds
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from simlib.words import Words, languages
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
 VOID = {"meta", "link", "input", "br"}
 
 
@@ -210,18 +209,6 @@ def test_places_that_would_take_long_stay_empty(advice: Advice) -> None:
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    if not CHROMIUM.exists():
-        pytest.skip("needs Debian's chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @dataclasses.dataclass
 class Opened:
     page: "Page"
@@ -231,11 +218,11 @@ class Opened:
 
 @pytest.fixture(params=languages())
 def opened(
-    request: pytest.FixtureRequest, browser: "Browser", cards: dict[str, str], tmp_path: Path
+    request: pytest.FixtureRequest, chromium: "Browser", cards: dict[str, str], tmp_path: Path
 ) -> Iterator[Opened]:
     path = tmp_path / "card.html"
     path.write_text(cards[request.param], encoding="utf-8")
-    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    tab = chromium.new_page(viewport={"width": 1200, "height": 900})
     found = Opened(tab, [], [])
     tab.on("request", lambda one: found.requests.append(one.url))
     tab.on("console", lambda message: found.complaints.append(message.text))
