@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,13 +91,6 @@ def visit(chromium: Browser, width: int = 1400, height: int = 900) -> Iterator[V
     yield visitor
     visitor.left_nothing_to_say()
     context.close()
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago, for a server that can't say which one it picked."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -146,7 +146,7 @@ ELSEWHERE: Final = (
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that was free a moment ago, for a server that can't say which one it picked."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

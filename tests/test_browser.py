@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import free_port, sendlab, visit
+from browser import sendlab, visit
 from nbformat import write
 from playwright.sync_api import Browser, Page, expect
+from postfix import free_port
 from test_notebooks import FOUND, complaints, made_quick, notebook
 
 from simlib.lab import unpack
