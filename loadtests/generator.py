@@ -436,7 +436,7 @@ class Connection:
             if reply.code == 354:
                 self.stage, self.timed = "EOD", "data"
                 text = write(entry)
-                reply = session.send(text, self.line.lane.timeout / self.generator.plan.time_scale)
+                reply = session.send(text)
                 self.done(reply, len(text))
         except Lost as error:
             reply = Reply(0, "", str(error))
@@ -449,7 +449,8 @@ class Connection:
         self.generator.sessions += 1
         self.number, self.carried = self.generator.sessions, 0
         self.ip = lane.ips[self.position] if lane.ips else ""
-        session = self.session = Session(lane.address, lane.port, self.ip)
+        timeout = lane.timeout / self.generator.plan.time_scale
+        session = self.session = Session(lane.address, lane.port, self.ip, timeout)
         reply = session.banner()
         if reply.code < 400:
             self.stage = "EHLO"

@@ -1,7 +1,7 @@
 """One SMTP session of a client that measures: sockets, and as few steps as the protocol allows.
 
 `smtplib` takes twice the time for each message (`make bench`), reads replies a byte at a time and knows no PIPELINING.
-Sockets are Python's own: under Locust they are gevent's, since Locust patches them.
+Sockets are Python's own: under Locust they are gevent's, since Locust patches them. gevent waits for every reply.
 """
 
 import re
@@ -11,9 +11,12 @@ from base64 import b64encode
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from gevent import Timeout, get_hub
+
 __all__ = ["Lost", "Reply", "Session", "text"]
 
-STAGE_TIMEOUT: Final = 30.0  # seconds of real time that anything but the reply after DATA may take
+STAGE_TIMEOUT: Final = 30.0  # seconds of real time that anything but the reply to the text may take
+READ: Final = 1  # libev's EV_READ
 ENHANCED: Final = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 SMTP: Final = re.compile(r"[2-5][0-9]{2}(?:[ -]|$)")
 LONGEST_REPLY: Final = 2**16  # bytes
@@ -73,6 +76,8 @@ class Session:
         Where the server listens; an IP address, since nothing is looked up.
     ip : str, optional
         The address to go out from.
+    timeout : float
+        Seconds of real time that the reply to the text may take.
 
     Raises
     ------
@@ -80,7 +85,7 @@ class Session:
         By each method, if the connection ends or nothing comes in time.
     """
 
-    def __init__(self, host: str, port: int, ip: str = "") -> None:
+    def __init__(self, host: str, port: int, ip: str = "", timeout: float = STAGE_TIMEOUT) -> None:
         self.keywords: dict[str, str] = {}
         self.gone = False  # the server has closed, or is about to, though the attempt has its reply
         self._received = b""
@@ -94,6 +99,10 @@ class Session:
         except OSError as error:
             self._socket.close()
             raise Lost(f"no connection to {host}:{port}: {error}") from error
+        self._hub = get_hub()
+        self._readable = self._hub.loop.io(self._socket.fileno(), READ)
+        late = TimeoutError("timed out")
+        self._patience, self._patience_for_text = Timeout(STAGE_TIMEOUT, late), Timeout(timeout, late)
 
     def banner(self) -> Reply:
         """Wait for the server's first words."""
@@ -133,12 +142,12 @@ class Session:
         if mechanism is None:
             raise ValueError(f"the server must offer {' or '.join(known)}, got {' '.join(offered) or 'no AUTH'}")
         if mechanism == "LOGIN":
-            reply = self._ask(b"AUTH LOGIN\r\n", "334")
-            for word, good in ((user, "334"), (secret, "2")):
+            reply = self._ask(b"AUTH LOGIN\r\n", b"334")
+            for word, good in ((user, b"334"), (secret, b"2")):
                 if reply.code == 334:
                     reply = self._ask(b64encode(word.encode()) + b"\r\n", good)
             return reply
-        reply = self._ask(f"AUTH {mechanism} {_initial(mechanism, user, secret)}\r\n".encode(), ("2", "334"))
+        reply = self._ask(f"AUTH {mechanism} {_initial(mechanism, user, secret)}\r\n".encode(), (b"2", b"334"))
         if reply.code == 334:  # the reason of a refusal, in base64 (RFC 7628 §3.2.3)
             reply = self._ask(b"AQ==\r\n" if mechanism == "OAUTHBEARER" else b"\r\n")
         return reply
@@ -161,7 +170,7 @@ class Session:
             for go in goes:
                 self._send(b"".join([line for _, line in go]))
                 for stage, _ in go:
-                    reply = self._answer("354" if stage == "DATA" else "2")
+                    reply = self._answer(b"354" if stage == "DATA" else b"2")
                     if reply.code >= 400 and refused is None:
                         refused = stage, reply
                     if refused is not None and reply.code == 421:
@@ -181,13 +190,10 @@ class Session:
             self.gone = True  # and yet the reply is known
         return refused
 
-    def send(self, message: bytes, timeout: float) -> Reply:
-        """Send the text with its dot, and wait so long for the reply; in seconds of real time."""
-        self._socket.settimeout(timeout)
-        try:
-            return self._ask(message)
-        finally:
-            self._socket.settimeout(STAGE_TIMEOUT)
+    def send(self, message: bytes) -> Reply:
+        """Send the text with its dot, and wait for the reply."""
+        self._send(message)
+        return self._answer(b"2", self._patience_for_text)
 
     def rset(self) -> Reply:
         """Take the transaction back."""
@@ -204,9 +210,10 @@ class Session:
 
     def close(self) -> None:
         """Close the connection without a word."""
-        self._socket.close()
+        for one in (self._readable, self._patience, self._patience_for_text, self._socket):
+            one.close()
 
-    def _ask(self, line: bytes, good: str | tuple[str, ...] = "2") -> Reply:
+    def _ask(self, line: bytes, good: bytes | tuple[bytes, ...] = b"2") -> Reply:
         self._send(line)
         return self._answer(good)
 
@@ -218,26 +225,39 @@ class Session:
         except OSError as error:
             raise Lost(str(error)) from error
 
-    def _answer(self, good: str | tuple[str, ...] = "2") -> Reply:
+    def _answer(self, good: bytes | tuple[bytes, ...] = b"2", patience: Timeout | None = None) -> Reply:
         """Wait for a reply: a refusal, or one whose code begins as a good one does here."""
         received = self._received
-        while True:
-            found = _complete(received)
-            if found:
-                self._received = received[found:]
-                reply = Reply.parse(received[:found])
-                if reply.code < 400 and not str(reply.code).startswith(good):
-                    raise Lost(f"that is no answer here: {reply.code} {reply.text[:40]!r}")
-                return reply
+        while not (found := _complete(received)):
             if len(received) > LONGEST_REPLY:
                 raise Lost("the server's reply doesn't end")
-            try:
-                more = self._socket.recv(4096)
-            except OSError as error:
-                raise Lost(str(error)) from error
-            if not more:
-                raise Lost("the server closed the connection")
-            received += more
+            received += self._more(patience or self._patience)
+        self._received = received[found:]
+        reply = Reply.parse(received[:found])
+        if reply.code < 400 and not received.startswith(good):
+            raise Lost(f"that is no answer here: {reply.code} {reply.text[:40]!r}")
+        return reply
+
+    def _more(self, patience: Timeout) -> bytes:
+        """Wait until something comes, and return it.
+
+        gevent's `recv` would cost twice as much: it looks first, mostly in vain, and makes a timer for each wait.
+        """
+        try:
+            if isinstance(self._socket, ssl.SSLSocket):  # what has come is more or less than what can be read
+                self._socket.settimeout(patience.seconds)
+            else:
+                patience.start()
+                try:
+                    self._hub.wait(self._readable)
+                finally:
+                    patience.cancel()
+            more = self._socket.recv(4096)
+        except OSError as error:
+            raise Lost(str(error)) from error
+        if not more:
+            raise Lost("the server closed the connection")
+        return more
 
 
 def _complete(received: bytes) -> int:

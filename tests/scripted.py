@@ -2,6 +2,7 @@
 
 import socket
 import socketserver
+import ssl
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -57,6 +58,14 @@ class Conversation:
         self.texts.append(text)
         return text
 
+    def starttls(self, context: ssl.SSLContext) -> None:
+        """Agree to TLS, and go on in it."""
+        self.hear()
+        self.say(b"220 2.0.0 Go ahead\r\n")
+        self._received.close()
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self._received = self.socket.makefile("rb")
+
     def hang_up(self) -> None:
         """Close as a server does whose last words are to be read."""
         with suppress(OSError):
@@ -65,6 +74,7 @@ class Conversation:
                 pass
         with suppress(OSError):
             self._received.close()
+        self.socket.close()
 
 
 Script = Callable[[Conversation], None]

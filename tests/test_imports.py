@@ -249,7 +249,7 @@ def test_who_starts_locust_does_not_import_it() -> None:
 
 
 def test_what_others_may_use_of_loadtests_patches_nothing() -> None:
-    modules = [f"loadtests.{name}" for name in ("plan", "smtp", "reconcile", "relay")]
+    modules = [f"loadtests.{name}" for name in ("plan", "reconcile", "relay")]
     assert first_loaded(modules, {"locust", "gevent", *HEAVY}) == {}
 
 

@@ -7,7 +7,7 @@ import threading
 from email import message_from_bytes
 
 import pytest
-from fakes import START, running, trusting
+from fakes import START, certificates, running, trusting
 from scripted import CLOSE, GREETING, PIPELINING, Conversation, Scripted, answering, decoded, scripted
 
 from loadtests.smtp import Lost, Reply, Session, text
@@ -130,7 +130,7 @@ def test_a_message_goes_through(ehlo: bytes, recipients: int) -> None:
     message = text("us-1", "us@us.example", to, 1_000)
     with scripted(answering(EHLO=ehlo)) as server, met(server) as session:
         assert session.offer("us@us.example", to) == ("DATA", Reply(354, "", "Go on"))
-        assert session.send(message, timeout=5) == Reply(250, "2.0.0", "Ok")
+        assert session.send(message) == Reply(250, "2.0.0", "Ok")
         session.quit()
         (one,) = server.conversations
         wanted = ["MAIL FROM:<us@us.example>", *(f"RCPT TO:<{address}>" for address in to), "DATA", "QUIT"]
@@ -206,7 +206,7 @@ def test_a_refusal_stands_though_the_server_leaves_after_it(ehlo: bytes, rset: b
 def test_a_421_after_the_text_and_at_the_greeting_is_a_reply() -> None:
     with scripted(answering(EOD=b"421 4.3.2 Shutting down\r\n")) as server, met(server) as session:
         session.offer("us@us.example", TO)
-        assert session.send(text("us-1", "us@us.example", TO, 500), 5) == Reply(421, "4.3.2", "Shutting down")
+        assert session.send(text("us-1", "us@us.example", TO, 500)) == Reply(421, "4.3.2", "Shutting down")
     for said in ({"CONNECT": b"421 4.7.0 No\r\n"}, {"EHLO": b"421 4.7.0 No\r\n"}):
         with scripted(answering(**said)) as server, Meeting("127.0.0.1", server.port) as session:
             replies = [session.banner()]
@@ -229,7 +229,7 @@ def test_at_every_stage_the_connection_may_be_lost(ehlo: bytes, stage: str, answ
         session.banner()
         session.ehlo()
         session.offer("us@us.example", TO)
-        session.send(text("us-1", "us@us.example", TO, 500), timeout=5)
+        session.send(text("us-1", "us@us.example", TO, 500))
 
     script = answering(**{"EHLO": ehlo, stage: answer})
     with scripted(script) as server, Meeting("127.0.0.1", server.port) as session, pytest.raises(Lost):
@@ -247,7 +247,7 @@ def test_a_354_to_the_dot_is_no_acceptance() -> None:
     with scripted(answering(EOD=b"354 More\r\n")) as server, met(server) as session:
         session.offer("us@us.example", TO)
         with pytest.raises(Lost, match="no answer here: 354"):
-            session.send(text("us-1", "us@us.example", TO, 500), timeout=5)
+            session.send(text("us-1", "us@us.example", TO, 500))
 
 
 def test_nobody_there_is_lost() -> None:
@@ -257,26 +257,35 @@ def test_nobody_there_is_lost() -> None:
         Session("127.0.0.1", server.port)
 
 
-def test_silence_after_the_text_ends_with_the_patience_for_it_and_no_other_stage_does() -> None:
-    """The time for the reply to the dot is the channel's; what comes later has its own."""
-    waited = threading.Event()
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_silence_after_the_text_ends_with_the_patience_for_it_and_no_other_does(encrypted: bool) -> None:
+    """The time for the reply to the text is the channel's; what comes before and after has its own, which is longer."""
+    heard = threading.Event()
 
     def script(one: Conversation) -> None:
         one.say(GREETING["CONNECT"])
-        for verb in ("EHLO", "MAIL", "RCPT"):
-            one.hear()
-            one.say(GREETING[verb])
         one.hear()
-        one.say(GREETING["DATA"])
+        one.say(GREETING["EHLO"])
+        if encrypted:
+            one.starttls(certificates())
+            one.hear()
+            one.say(GREETING["EHLO"])
+        for verb in ("MAIL", "RCPT", "DATA"):
+            one.hear()
+            heard.wait(0.03)  # longer than the text's
+            one.say(GREETING[verb])
         one.hear_text()
-        waited.wait(10)
+        heard.wait(10)
 
-    with scripted(script) as server, met(server) as session:
-        session.offer("us@us.example", TO)
+    with scripted(script) as server, Meeting("127.0.0.1", server.port, timeout=0.02) as session:
+        session.banner()
+        session.ehlo()
+        if encrypted:
+            session.starttls(trusting(), "127.0.0.1")
+        assert session.offer("us@us.example", TO)[1].code == 354
         with pytest.raises(Lost, match="timed out"):
-            session.send(text("us-1", "us@us.example", TO, 500), timeout=0.01)
-        waited.set()
-        assert session._socket.gettimeout() == 30.0
+            session.send(text("us-1", "us@us.example", TO, 500))
+        heard.set()
 
 
 def test_goodbye_to_somebody_who_is_gone_is_no_error() -> None:
@@ -436,7 +445,7 @@ def test_every_fake_takes_a_message_from_it(name: str) -> None:
                 tokens = provider.auth[0] in ("XOAUTH2", "OAUTHBEARER")
                 said.append(session.auth(sender, token if tokens else "password", tokens))
             said.append(session.offer(sender, TO)[1])
-            said.append(session.send(text("us-7", sender, TO, 1_000), 5))
+            said.append(session.send(text("us-7", sender, TO, 1_000)))
             said.append(session.rset())
             session.quit()
             return [reply.code for reply in said]
@@ -466,7 +475,7 @@ def test_it_reads_the_same_replies_as_smtplib() -> None:
         other.rcpt(TO[0])
         code, said = other.data(message[:-3])
         session.offer("us@us.example", TO)
-        assert session.send(message, 5) == Reply(code, "5.3.4", said.decode().replace("5.3.4 ", ""))
+        assert session.send(message) == Reply(code, "5.3.4", said.decode().replace("5.3.4 ", ""))
         ours, theirs = server.conversations
         assert ours.texts == theirs.texts
         other.mail("us@us.example")
