@@ -5,7 +5,7 @@ import base64
 import datetime as dt
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import parse_qs
@@ -16,7 +16,9 @@ from simlib import plot
 from simlib.advice import advise, clock
 from simlib.card import page
 from simlib.look import Asked, Look, looks
+from simlib.option import Option, channels, options
 from simlib.question import TOOL, from_team
+from simlib.tool import Tool, tools
 from simlib.words import Words, languages
 
 __all__ = ["App", "asked_language"]
@@ -26,9 +28,30 @@ RETRIES = ("hand", "again")
 CONTROLS = ("senders", "per_sender", "group_email", "start", "deadline", "pace", "retry")
 STYLE = """\
 <style>
-.sendlab :is(th, td) { padding: .1em .5em; text-align: left; line-height: 1.5; }
-.sendlab :is(td, th[scope=row]) { white-space: nowrap; }
+.sendlab { color: #1d2433; line-height: 1.4; }
+.sendlab:lang(ja) { word-break: auto-phrase; }
+.sendlab a { color: #00598a; text-decoration: underline; }
+.sendlab a.save { display: inline-block; background: #00598a; color: #fff; padding: .4em 1em; border-radius: 4px;
+  text-decoration: none; }
+.sendlab .verdict { display: block; font-size: 1.6em; line-height: 1.25; font-weight: 700; margin: .1em 0 .3em;
+  text-wrap: balance; }
+.sendlab .verdict::before { display: inline-block; margin-right: .4em; }
+.sendlab .yes.verdict::before, .sendlab td.yes::before { content: "\\2713" / ""; }
+.sendlab .no.verdict::before, .sendlab td.no::before { content: "\\2715" / ""; }
+.sendlab .verdict.yes::before, .sendlab td.yes { color: #0b6b43; }
+.sendlab .verdict.no::before, .sendlab td.no { color: #a3261f; }
+.sendlab td:is(.yes, .no)::before { display: inline-block; width: 1.2em; }
+.sendlab .type { display: block; background: #e5f1f8; padding: .4em .8em; border-radius: 4px; margin: .3em 0;
+  font-size: 1.15em; }
+.sendlab .said { display: block; margin: .2em 0; }
+.sendlab [role=alert] { color: #a3261f; font-size: 1.15em; font-weight: 600; }
+.sendlab table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.sendlab :is(th, td) { padding: .25em .7em; text-align: left; line-height: 1.4; white-space: nowrap;
+  border-bottom: 1px solid #d5dae3; }
+.sendlab thead th { color: #566074; vertical-align: bottom; }
+.sendlab tr.chosen { background: #e5f1f8; }
 </style>"""
+"""The colors are those of the card."""
 LONG, SHORT = widgets.Layout(width="28em", max_width="98%"), widgets.Layout(width="20em")
 
 
@@ -56,6 +79,15 @@ class App:
     -----
     In a notebook it shows itself, and simulates in steps between which the kernel listens: whatever is asked last is
     answered, and of what was asked before only the first picture is drawn. Elsewhere, `await app.settled()`.
+    What can't be asked, a channel that nobody has among it, is answered by a sentence.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> app = App(replications=1, have={"sparkpost": None}, asked=Asked(senders=2, per_sender=10, group_email=0))
+    >>> look = asyncio.run(app.settled()).looks["sparkpost"]
+    >>> look.offered, look.done
+    (20, 1)
     """
 
     def __init__(
@@ -78,8 +110,10 @@ class App:
         self._worker: asyncio.Task[None] | None = None
         self._card_maker: asyncio.Task[None] | None = None
         first = asked or Asked()
-        channels = [(self._title(look), look.name) for look in looks(first, have, tool, seed)]
-        self.controls = self._controls(first, channels)
+        names = [option.name for option in options() if option.default] if have is None else list(have)
+        self._refused = self._not_had(names, tool)
+        choices = [] if self._refused else [(Option.load(name).title[lang], name) for name in names]
+        self.controls = self._controls(first, choices)
         self.problem, self.answer, self.picture, self.table, self.progress, self.saved = (
             widgets.HTML() for _ in range(6)
         )
@@ -90,20 +124,21 @@ class App:
         asking = widgets.VBox(
             [*self.controls.values(), self.card, self.saved], layout=widgets.Layout(width="29em", max_width="100%")
         )
-        said = [self.problem, self.answer, self.picture, self.table, self.progress]
+        said = [widgets.HTML(STYLE), self.problem, self.answer, self.picture, self.table, self.progress]
         shown = widgets.VBox(said, layout=widgets.Layout(flex="1 1 30em", max_width="52em"))
-        body = widgets.HBox([asking, shown], layout=widgets.Layout(flex_flow="row wrap"))
+        parts = [shown] if self._refused else [asking, shown]
+        body = widgets.HBox(parts, layout=widgets.Layout(flex_flow="row wrap"))
         self.box = widgets.VBox([widgets.HTML(self._head()), body]) if titled else body
         self._changed()
 
-    def _controls(self, first: Asked, channels: list[tuple[str, str]]) -> dict[str, Any]:
+    def _controls(self, first: Asked, choices: list[tuple[str, str]]) -> dict[str, Any]:
         def slider(key: str, value: int, most: int, step: int = 1) -> Any:
             return widgets.IntSlider(
                 value, 0, max(most, value), step, description=self._say(key), style={"description_width": "11em"},
                 layout=LONG,
             )  # fmt: skip
 
-        def choice(key: str, options: list[tuple[str, str]], value: str) -> Any:
+        def choice(key: str, options: list[tuple[str, str]], value: str | None) -> Any:
             return widgets.Dropdown(
                 options=options, value=value, description=self._say(key), style={"description_width": "11em"},
                 layout=LONG,
@@ -116,7 +151,7 @@ class App:
             )  # fmt: skip
 
         return {
-            "channel": choice("app_channel", channels, channels[0][1]),
+            "channel": choice("app_channel", choices, choices[0][1] if choices else None),
             "senders": slider("app_senders", first.senders, 100),
             "per_sender": slider("app_per_sender", first.per_sender, 200),
             "group_email": slider("app_group", first.group_email, 1000, 50),
@@ -142,8 +177,25 @@ class App:
         """Where the sliders stand."""
         return Asked(**{name: self.controls[name].value for name in CONTROLS})
 
+    def _not_had(self, names: Sequence[str], tool: str) -> str:
+        """Say in a sentence that there is no such channel, or no such tool; nothing if there is."""
+        if not names:
+            return self._say("app_no_channel")
+        try:
+            for name in names:
+                Option.load(name)
+        except ValueError:
+            return self._say("app_unknown_channel", name=name, known=self._say("comma").join(channels()))
+        try:
+            Tool.load(tool)
+        except ValueError:
+            return self._say("app_unknown_tool", name=tool, known=self._say("comma").join(tools()))
+        return ""
+
     def _bad(self) -> str:
         """Say in a sentence what can't be in what is asked; nothing if it can."""
+        if self._refused:
+            return self._refused
         asked = self.asked
         if asked.senders < 1:
             return self._say("app_zero_senders")
@@ -183,11 +235,14 @@ class App:
             bad = self._bad()
             if not bad:
                 self.problem.value = ""
-                await self._simulate()
-                continue
-            for part in (self.answer, self.picture, self.table):
-                part.value = ""
-            self.problem.value = f'<p role="alert" style="color:#a40000">{escape(bad)}</p>'
+                try:
+                    await self._simulate()
+                except ValueError as error:  # numbers of mailboxes that can't be, and what else only the facts know
+                    bad = str(error)
+            if bad:
+                for part in (self.answer, self.picture, self.table, self.progress):
+                    part.value = ""
+                self.problem.value = self._shown(f'<p role="alert">{escape(bad)}</p>')
 
     async def _simulate(self) -> None:
         """Simulate one channel after the other, that which is looked at first; stop if something else is asked."""
@@ -214,31 +269,74 @@ class App:
 
     def _show(self, chosen: str) -> None:
         look = self.looks[chosen]
-        answer = self.sentence(look)
-        self.answer.value = _status(answer, "font-size:1.25em;line-height:1.35;margin:.2em 0 .6em")
-        alt = self._say("app_alt", channel=self._title(look), answer=answer)
+        kind = "yes" if look.done == len(look.days) else "no"
+        verdict, *rest = self._sentences(look)
+        typed = self._typed(look)
+        said = [
+            f'<strong class="verdict {kind}">{escape(verdict)}</strong>',
+            *([f'<span class="type">{escape(typed)}</span>'] if typed else []),
+            *(f'<span class="said">{escape(one)}</span>' for one in rest),
+        ]
+        self.answer.value = self._shown(f'<p role="status">{"".join(said)}</p>')
+        alt = self._say("app_alt", channel=self._title(look), answer=self.sentence(look))
         source = f"data:image/png;base64,{base64.b64encode(self.png(chosen)).decode('ascii')}"
         self.picture.value = f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'
-        self.table.value = self._table()
+        self.table.value = self._table(chosen)
+
+    def _shown(self, html: str) -> str:
+        """Return what is said in the app's own look."""
+        return f'<div class="sendlab" lang="{self.words.language}">{html}</div>'
 
     def sentence(self, look: Look) -> str:
-        """Return the answer about one channel: how probable it is to be done by the deadline, and what to type in."""
+        """Return the answer about one channel: how probable it is to be done by the deadline, and what to type in.
+
+        Parameters
+        ----------
+        look : Look
+            The channel, with at least one day simulated.
+
+        Returns
+        -------
+        str
+            In the app's language.
+        """
+        return self._say("app_join").join(one for one in (*self._sentences(look), self._typed(look)) if one)
+
+    def _sentences(self, look: Look) -> list[str]:
+        """Return what happens in one channel, the verdict first; and which others are in time."""
         low, high = (self._percent(bound) for bound in look.interval)
-        key = "app_yes" if look.done == len(look.days) else "app_no"
+        yes = look.done == len(look.days)
+        clock = self._clock(look, look.deadline)
         said = [
-            self._say(
-                key, channel=self._title(look), offered=look.offered, deadline=self._clock(look, look.deadline),
-                done=look.done, runs=len(look.days), low=low, high=high, clock=self._clock(look, look.last),
-            )
-        ]  # fmt: skip
+            self._say("app_yes", channel=self._title(look), offered=look.offered, clock=self._clock(look, look.last))
+            if yes
+            else self._say("app_no", channel=self._title(look), offered=look.offered, deadline=clock)
+        ]
         if look.lost:
             said.append(self._say("app_lost", count=look.lost, offered=look.offered))
         if look.late:
             said.append(self._say("app_late", count=look.late, offered=look.offered))
-        if look.setting is not None:
-            wait = self._say("seconds", value=f"{look.setting.wait:g}")
-            said.append(self._say("app_type", batch=look.setting.batch, wait=wait))
-        return self._say("app_join").join(said)
+        if look.random:
+            said.append(
+                self._say("sure" if yes else "app_sure", done=look.done, runs=len(look.days), low=low, high=high)
+            )
+        else:
+            said.append(self._say("sure_exactly"))
+        others = [
+            self._say("aside", what=self._title(one), aside=self._clock(one, one.last))
+            for one in self.looks.values()
+            if one.name != look.name and one.done == len(one.days) and one.candidate.role == look.candidate.role
+        ]
+        if others:
+            said.append(self._say("also" if yes else "app_instead", channels=self._say("comma").join(others)))
+        return said
+
+    def _typed(self, look: Look) -> str:
+        """Say what to type into the tool; nothing where nothing is to be typed."""
+        if look.setting is None:
+            return ""
+        wait = self._say("seconds", value=f"{look.setting.wait:g}")
+        return self._say("app_type", batch=look.setting.batch, wait=wait)
 
     def png(self, chosen: str) -> bytes:
         """Return the picture: how the chosen channel takes the mail, and when each one is done."""
@@ -263,7 +361,7 @@ class App:
         plot.save(plot.with_japanese(figure), buffer)
         return buffer.getvalue()
 
-    def _table(self) -> str:
+    def _table(self, chosen: str) -> str:
         first = next(iter(self.looks.values()))
         names = (
             self._say("channel"),
@@ -273,19 +371,22 @@ class App:
             self._say("app_setting"),
         )
         head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-        rows = "".join(self._row(look) for look in self.looks.values())
-        table = f'<table class="sendlab"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        return f'{STYLE}<div style="overflow-x:auto">{table}</div>'
+        rows = "".join(self._row(look, chosen) for look in self.looks.values())
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return self._shown(f'<div style="overflow-x:auto">{table}</div>')
 
-    def _row(self, look: Look) -> str:
+    def _row(self, look: Look, chosen: str) -> str:
         low, high = (self._percent(bound) for bound in look.interval)
         setting = self._say("not_counted")
         if look.setting is not None:
             wait = self._say("seconds", value=f"{look.setting.wait:g}")
             setting = self._say("app_each", batch=look.setting.batch, wait=wait)
-        cells = (f"{self._days(look)} ({low}–{high})", self._clock(look, look.last), f"{look.lost:,}", setting)
-        shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        return f'<tr><th scope="row">{escape(self._title(look))}</th>{shown}</tr>'
+        kind = "yes" if look.done == len(look.days) else "no"
+        days = self._say("between", value=self._days(look), low=low.partition(" ")[0], high=high)
+        cells = (self._clock(look, look.last), f"{look.lost:,}", setting)
+        shown = f'<td class="{kind}">{escape(days)}</td>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        mark = ' class="chosen"' if look.name == chosen else ""
+        return f'<tr{mark}><th scope="row">{escape(self._title(look))}</th>{shown}</tr>'
 
     # The card
 
@@ -300,10 +401,11 @@ class App:
         told = [0.0]
         making = asyncio.ensure_future(asyncio.to_thread(self.html, asked, lambda share: told.__setitem__(0, share)))
         while not making.done():
-            self.saved.value = escape(self._say("app_card_working", percent=f"{100 * told[0]:.0f}"))
+            self.saved.value = self._shown(escape(self._say("app_card_working", percent=f"{100 * told[0]:.0f}")))
             await asyncio.wait([making], timeout=0.5)
         source = f"data:text/html;base64,{base64.b64encode((await making).encode('utf-8')).decode('ascii')}"
-        self.saved.value = f'<a download="card.html" href="{source}">{escape(self._say("app_card_ready"))}</a>'
+        link = f'<a class="save" download="card.html" href="{source}">{escape(self._say("app_card_ready"))}</a>'
+        self.saved.value = self._shown(f'{link}<span class="said">{escape(self._say("app_card_what"))}</span>')
 
     def html(self, asked: Asked, progress: Callable[[float], None] = lambda share: None) -> str:
         """Return the card for what is asked, with the setting that is always safe (see `simlib.card.page`).

@@ -14,7 +14,7 @@ from simlib.facts import Fact, Frozen, check, read_toml
 from simlib.provider import Provider
 from simlib.provider import names as providers
 
-__all__ = ["Option", "Step", "again", "options", "timing"]
+__all__ = ["Option", "Step", "again", "channels", "options", "timing"]
 
 
 class Step(Frozen):
@@ -82,9 +82,7 @@ class Option(Fact):
         if name in providers() and Provider.load(name).role == "submission":
             title = Provider.load(name).title
             return cls(name=name, title={"en": title, "ja": title}, channel={"to": name})
-        others = [one for one in providers() if Provider.load(one).role == "submission"]
-        known = dict.fromkeys([*(option.name for option in options()), *others])
-        raise ValueError(f"unknown channel {name!r} (there are: {', '.join(known)})")
+        raise ValueError(f"unknown channel {name!r} (there are: {', '.join(channels())})")
 
     def people(self, team: int) -> int:
         """Return how many people have to do something, in a team of so many."""
@@ -112,6 +110,23 @@ def options() -> tuple[Option, ...]:
     ['office365', 'gmail-oauth', 'sparkpost', 'own-postfix']
     """
     return _file().options
+
+
+def channels() -> tuple[str, ...]:
+    """Return the names of the channels that a team may have: the options, and every other provider that takes mail in.
+
+    Returns
+    -------
+    tuple of str
+        What `Option.load` knows.
+
+    Examples
+    --------
+    >>> {"pool", "office365", "mailgun"} < set(channels()), "gmx-mx" in channels()
+    (True, False)
+    """
+    others = [one for one in providers() if Provider.load(one).role == "submission"]
+    return tuple(dict.fromkeys([*(option.name for option in options()), *others]))
 
 
 def timing() -> dict[str, Any]:

@@ -320,6 +320,8 @@ def from_team(
             "size",
         )
         candidate = Candidate(name, scenario, scenario, option)
+        if count is not None and count < 1:
+            raise ValueError(f"have: {name} must be at least 1, got {count}")
         if count is not None and candidate.unit == "" and count != 1:
             raise ValueError(f"{name} serves the whole team with one credential: write {name}, got {name}={count}")
         if count is not None and candidate.unit != "" and count != candidate.units:

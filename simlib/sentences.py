@@ -156,7 +156,7 @@ class Sentences:
             self.sure(best),
         ]
         others = [
-            f"{self.title(other)} ({self.at(other, other.last)})"
+            self.words.say("aside", what=self.title(other), aside=self.at(other, other.last))
             for other in self.advice.answers
             if other.trials.reached and other is not best and other.candidate.role == best.candidate.role
         ]
@@ -289,9 +289,10 @@ class Sentences:
     def _row(self, answer: Answer) -> dict[str, str]:
         words, trials = self.words, answer.trials
         low, high = (self.percent(bound) for bound in trials.interval)
-        interval = f" ({low.partition(' ')[0]}–{high})" if trials.random else ""
         verdict = words.say("done_yes" if trials.reached else "done_no")
-        chance = f"{self.percent(trials.probability)}{interval}"
+        chance = self.percent(trials.probability)
+        if trials.random:
+            chance = words.say("between", value=chance, low=low.partition(" ")[0], high=high)
         units = words.say("comma") + self.units(answer) if answer.candidate.unit else ""
         largest = answer.largest
         row = {

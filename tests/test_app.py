@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -29,8 +30,18 @@ def test_every_channel_is_answered_with_its_interval(language: str) -> None:
     low = app._percent(app.looks["office365"].interval[0])
     assert "150" in app.answer.value
     assert low in app.answer.value
-    assert app.table.value.count("<tr>") == 3
+    assert len(re.findall("<tr[ >]", app.table.value)) == 3
     assert app.progress.value == ""
+
+
+def test_the_answer_names_the_other_channels_that_are_in_time() -> None:
+    app = settled(have={**HAVE, "sparkpost": None}, asked=Asked(senders=3, per_sender=20, group_email=950))
+    (late,) = re.findall(r"[0-9:]+", app._clock(app.looks["own-postfix"], app.looks["own-postfix"].last))
+    assert f"Also in time: Own server (Postfix) ({late})." in app.answer.value
+    app.controls["channel"].value = "sparkpost"
+    asyncio.run(app.settled())
+    assert app.answer.value.count("Own server (Postfix)") == 1
+    assert "In time: Office 365 (" in app.answer.value
 
 
 @each_language
@@ -114,6 +125,42 @@ def test_bad_input_gets_a_sentence_and_no_answer(language: str, control: str, va
     asyncio.run(app.settled())
     assert app.problem.value == ""
     assert app.answer.value != ""
+
+
+@each_language
+@pytest.mark.parametrize(
+    ("options", "key", "said"),
+    [
+        ({"have": {"nosuch": None}}, "app_unknown_channel", "nosuch"),
+        ({"have": {}}, "app_no_channel", ""),
+        ({"tool": "<nosuch>"}, "app_unknown_tool", "&lt;nosuch&gt;"),
+    ],
+)
+def test_a_channel_or_a_tool_that_nobody_has_gets_a_sentence(
+    language: str, options: dict[str, Any], key: str, said: str
+) -> None:
+    app = settled(language, **options)
+    assert Words(language).table[key].partition("{")[0].rstrip("'") in unescape(app.problem.value)
+    assert said in app.problem.value
+    assert app.answer.value == ""
+    assert app.controls["senders"] not in app.box.children  # there is nothing to ask about
+    app.card.click()
+    assert app.saved.value == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"have": {"office365": 0}}, "must be at least 1"),
+        ({"have": {"sparkpost": 2}}, "one credential"),
+        ({"asked": Asked(senders=0)}, "At least one person"),
+        ({"asked": Asked(deadline="08:00")}, "must come after the start"),
+    ],
+)
+def test_what_can_not_be_is_said_when_an_app_is_made_with_it(options: dict[str, Any], said: str) -> None:
+    app = settled(**options)
+    assert said in app.problem.value
+    assert (app.answer.value, app.picture.value, app.progress.value) == ("", "", "")
 
 
 def test_what_is_typed_in_is_shown_as_text() -> None:

@@ -83,7 +83,7 @@ def answer_moves_with_the_slider(page: Page) -> None:
         page.locator(".sendlab tbody tr"),
     )
     expect(rows).to_have_count(4)
-    answer, source = status.inner_text(), picture.get_attribute("src")
+    answer, source = status.text_content() or "", picture.get_attribute("src")
     page.locator(".noUi-handle").first.focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")

@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "sentences": ("advice", "sender", "sizing", "words"),
     "card": ("advice", "provider", "question", "sentences", "words"),
     "look": ("estimate", "experiment", "option", "question", "sender", "summary"),
-    "app": ("advice", "card", "look", "plot", "question", "words"),
+    "app": ("advice", "card", "look", "option", "plot", "question", "tool", "words"),
     "report": ("estimate", "experiment", "plot", "receiver", "reputation", "sizing"),
     "logs": ("provider",),
     "log_postfix": ("logs", "provider"),
