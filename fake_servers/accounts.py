@@ -20,6 +20,17 @@ VALUE: Final = re.compile(r"(, got .*| \(value .*\))$", re.DOTALL)
 def is_reserved(domain: str) -> bool:
     """Whether nobody can ever own a domain (RFC 2606, RFC 6761).
 
+    Parameters
+    ----------
+    domain : str
+        A domain name, in any case.
+
+    Returns
+    -------
+    bool
+        True for `test`, `example`, `invalid` and `localhost` and what lies below them, and for the domains set aside as
+        examples.
+
     Examples
     --------
     >>> is_reserved("us.example"), is_reserved("mail.example.com"), is_reserved("example.jp")
@@ -40,7 +51,7 @@ class Anybody(Mapping[str, Account]):
 
     Parameters
     ----------
-    more : str
+    *more : str
         Further users, by name, with the same password.
 
     Examples
@@ -86,14 +97,33 @@ class _File(Frozen):
 
 
 def from_file(path: Path) -> dict[str, Account]:
-    """Read ``[[accounts]]`` with `user`, `password`, `refresh_token` and `domains`.
+    r"""Read ``[[accounts]]`` with `user`, `password`, `refresh_token` and `domains`.
 
     What is left out: the password is `password`, the refresh token the user, the domain the user's own.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file.
+
+    Returns
+    -------
+    dict of str to Account
+        By user.
 
     Raises
     ------
     ValueError
         One line that names file and key, if anything in it can't be; passwords are never shown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "accounts.toml")
+    ...     _ = path.write_text('[[accounts]]\nuser = "rep01@us.example"\n', encoding="utf-8")
+    ...     from_file(path)["rep01@us.example"].password
+    'password'
     """
     try:
         entries = check(_File, read_toml(path), str(path)).accounts

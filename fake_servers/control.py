@@ -324,5 +324,18 @@ def _page() -> bytes:
 
 
 async def listen(control: Control, host: str, port: int) -> asyncio.Server:
-    """Open the control port."""
+    """Open the control port.
+
+    Parameters
+    ----------
+    control : Control
+        What answers.
+    host, port : str, int
+        Where to listen; port 0 picks a free one.
+
+    Returns
+    -------
+    asyncio.Server
+        Serving already.
+    """
     return await asyncio.start_server(control.serve, host, port, limit=LONGEST_HEAD)

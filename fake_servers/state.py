@@ -20,6 +20,18 @@ def used(window: Window, now: float) -> tuple[float, float, float]:
 
     What waits in line has taken its place already, so more may be taken than fits.
 
+    Parameters
+    ----------
+    window : Window
+        A window of any kind.
+    now : float
+        The time, in seconds since second 0.
+
+    Returns
+    -------
+    tuple of (float, float, float)
+        Taken and held in the unit that the limit counts; the wait in seconds, 0 if there is room.
+
     Examples
     --------
     >>> from simlib.windows import SlidingWindow
@@ -70,7 +82,18 @@ def _limits(fake: Fake, now: float) -> Iterator[dict[str, Any]]:
 
 
 def snapshot(fakes: Sequence[Fake]) -> dict[str, Any]:
-    """Return what the page shows: the clock, the listeners, how full each limit is, the last refusals."""
+    """Return what the page shows: the clock, the listeners, how full each limit is, the last refusals.
+
+    Parameters
+    ----------
+    fakes : sequence of Fake
+        Who is shown.
+
+    Returns
+    -------
+    dict of str to object
+        What JSON can hold; times are seconds since second 0.
+    """
     clock = fakes[0].clock
     now = clock.now()
     refusals = sorted((entry for fake in fakes for entry in fake.recent), key=lambda entry: entry["time"])
@@ -95,7 +118,13 @@ def snapshot(fakes: Sequence[Fake]) -> dict[str, Any]:
 
 
 class Collector:
-    """The numbers as Prometheus reads them; counted by the fakes, put together when asked."""
+    """The numbers as Prometheus reads them; counted by the fakes, put together when asked.
+
+    Parameters
+    ----------
+    fakes : sequence of Fake
+        Whose numbers.
+    """
 
     def __init__(self, fakes: Sequence[Fake]) -> None:
         self.fakes = fakes

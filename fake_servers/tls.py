@@ -17,6 +17,11 @@ def context(names: Iterable[str], ca: Path | None = None) -> ssl.SSLContext:
     ca : Path, optional
         Where to write the authority's certificate, in PEM, for clients to trust.
 
+    Returns
+    -------
+    SSLContext
+        With a fresh key, for servers; clients trust it by the authority in `ca`.
+
     Raises
     ------
     OSError

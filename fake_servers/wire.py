@@ -36,14 +36,32 @@ TYPED: Final = re.compile(r"^[A-Za-z0-9-]+ *; *")  # the type before an address 
 
 
 class Path(NamedTuple):
-    """The argument of MAIL FROM or RCPT TO: an address (empty for the null sender) and what follows it."""
+    """The argument of MAIL FROM or RCPT TO: an address (empty for the null sender) and what follows it.
+
+    Parameters
+    ----------
+    address : str
+        Without its brackets; empty for the null sender.
+    parameters : str
+        What follows it, as it stands.
+    """
 
     address: str
     parameters: str
 
 
 class Credential(NamedTuple):
-    """What an AUTH exchange says: a user, and a password or token. `acts_as` is whom the user wants to be."""
+    """What an AUTH exchange says: a user, and a password or token. `acts_as` is whom the user wants to be.
+
+    Parameters
+    ----------
+    user : str
+        Who logs in.
+    secret : str
+        The password or token.
+    acts_as : str, optional
+        Whom the user wants to be; empty for the user itself.
+    """
 
     user: str
     secret: str
@@ -52,6 +70,20 @@ class Credential(NamedTuple):
 
 def reply(code: int, enhanced: str, text: str) -> bytes:
     r"""Write a reply: code and enhanced code stand on every line (RFC 5321 §4.2.1, RFC 2034 §4).
+
+    Parameters
+    ----------
+    code : int
+        Three digits.
+    enhanced : str
+        The enhanced code; empty for none.
+    text : str
+        One line or several.
+
+    Returns
+    -------
+    bytes
+        As on the wire.
 
     Examples
     --------
@@ -67,6 +99,18 @@ def reply(code: int, enhanced: str, text: str) -> bytes:
 def path(argument: str, keyword: str) -> Path | None:
     """Read ``FROM:<a@b.example> SIZE=7`` or ``TO:<…>`` (RFC 5321 §4.1.2); None if it isn't one.
 
+    Parameters
+    ----------
+    argument : str
+        What follows the verb.
+    keyword : str
+        ``FROM:`` or ``TO:``.
+
+    Returns
+    -------
+    Path or None
+        None if it can't be read.
+
     Examples
     --------
     >>> path("FROM:<a@b.example> SIZE=7", "FROM:")
@@ -80,6 +124,16 @@ def path(argument: str, keyword: str) -> Path | None:
 
 def parameters(text: str) -> dict[str, str] | None:
     """Read ``SIZE=7 BODY=8BITMIME`` (RFC 5321 §4.1.2); a keyword without a value has an empty one.
+
+    Parameters
+    ----------
+    text : str
+        What follows the address in MAIL or RCPT.
+
+    Returns
+    -------
+    dict of str to str or None
+        By keyword, in capitals; None if it can't be read.
 
     Examples
     --------
@@ -97,6 +151,16 @@ def parameters(text: str) -> dict[str, str] | None:
 
 def author(head: bytes) -> str:
     r"""Return the address in the From header of a header block, the first of several; empty if there is none.
+
+    Parameters
+    ----------
+    head : bytes
+        A header block, as on the wire.
+
+    Returns
+    -------
+    str
+        The address without its name.
 
     Examples
     --------
@@ -119,6 +183,16 @@ def message_id(head: bytes) -> str:
     It is ``ID`` where the Message-ID is ``<ID@sendlab.example>``, else that of ``X-Sendlab-ID: ID``, which stays when
     somebody on the way writes a Message-ID of his own, else the Message-ID as it stands.
 
+    Parameters
+    ----------
+    head : bytes
+        A header block, as on the wire.
+
+    Returns
+    -------
+    str
+        Without brackets where it is ours; empty if there is none.
+
     Examples
     --------
     >>> message_id(b"Message-ID: <us-7@sendlab.example>\r\n"), message_id(b"message-id: <7@a.example>\r\n")
@@ -137,6 +211,11 @@ def message_id(head: bytes) -> str:
 
 def report(message: bytes) -> dict[str, Any] | None:
     r"""Read a report on what became of a message (RFC 3464); None if it isn't one, or has no recipient.
+
+    Parameters
+    ----------
+    message : bytes
+        As on the wire, headers and body.
 
     Returns
     -------
@@ -216,7 +295,23 @@ def _recipient(fields: Message) -> dict[str, str]:
 
 
 def decoded(text: str) -> str | None:
-    """Decode base64 as AUTH uses it (RFC 4954 §4); ``=`` is the empty response, and what isn't base64 is None."""
+    """Decode base64 as AUTH uses it (RFC 4954 §4); ``=`` is the empty response, and what isn't base64 is None.
+
+    Parameters
+    ----------
+    text : str
+        A line of an AUTH exchange.
+
+    Returns
+    -------
+    str or None
+        None if it isn't base64 of UTF-8.
+
+    Examples
+    --------
+    >>> decoded("cmVwMDE="), decoded("="), decoded("?")
+    ('rep01', '', None)
+    """
     if text == "=":
         return ""
     try:
@@ -227,6 +322,16 @@ def decoded(text: str) -> str | None:
 
 def plain(response: str) -> Credential | None:
     r"""Read the response of PLAIN (RFC 4616).
+
+    Parameters
+    ----------
+    response : str
+        What the client sent, decoded.
+
+    Returns
+    -------
+    Credential or None
+        None if it can't be read.
 
     Examples
     --------
@@ -241,6 +346,16 @@ def bearer(response: str) -> Credential | None:
     r"""Read the response of XOAUTH2 (Google's protocol page) or OAUTHBEARER (RFC 7628 §3.1).
 
     The user is empty if an OAUTHBEARER client leaves it out: then the token alone says who it is.
+
+    Parameters
+    ----------
+    response : str
+        What the client sent, decoded.
+
+    Returns
+    -------
+    Credential or None
+        None if it can't be read.
 
     Examples
     --------

@@ -56,6 +56,16 @@ def hosts_of(provider: Provider) -> tuple[str, ...]:
     They are the real ones. Where the facts have only what the names end in, ``mx1`` stands before it; where they have
     nothing, it is ``mx.PROVIDER.test``.
 
+    Parameters
+    ----------
+    provider : Provider
+        Its facts.
+
+    Returns
+    -------
+    tuple of str
+        Host names, at least one.
+
     Examples
     --------
     >>> hosts_of(Provider.load("google-mx"))
@@ -243,6 +253,18 @@ class Listening:
 
 async def listen(zone: Zone, host: str, port: int) -> Listening:
     """Answer for a zone; port 0 picks one that is free for UDP and TCP.
+
+    Parameters
+    ----------
+    zone : Zone
+        What is answered.
+    host, port : str, int
+        Where to listen.
+
+    Returns
+    -------
+    Listening
+        Both sockets, and the port that they have.
 
     Raises
     ------

@@ -240,7 +240,20 @@ class Generator:
 
 
 def connections(route: Route, messages: int) -> int:
-    """Return how many connections a queue can make use of: no more than it has messages."""
+    """Return how many connections a queue can make use of: no more than it has messages.
+
+    Parameters
+    ----------
+    route : Route
+        The queue.
+    messages : int
+        How many it has.
+
+    Returns
+    -------
+    int
+        Of them, and of what the route allows, the smaller.
+    """
     return min(route.connections, messages)
 
 
@@ -327,7 +340,15 @@ class Line:
 
 
 class Connection:
-    """One connection of a line: it takes what is next, opens a session if there is none, and sends."""
+    """One connection of a line: it takes what is next, opens a session if there is none, and sends.
+
+    Parameters
+    ----------
+    line : Line
+        Whose messages it takes.
+    place : int
+        Its own place among those that are under way.
+    """
 
     def __init__(self, line: Line, place: int) -> None:
         self.line = line
@@ -494,7 +515,22 @@ class Connection:
 
 
 def post(control: str, path: str, form: dict[str, str]) -> dict[str, Any]:
-    """Ask a control port for something, and return its answer."""
+    """Ask a control port for something, and return its answer.
+
+    Parameters
+    ----------
+    control : str
+        The address of a control port: ``http://HOST:PORT``.
+    path : str
+        What is asked for.
+    form : dict of str to str
+        The fields to send.
+
+    Returns
+    -------
+    dict of str to object
+        The JSON document that came back.
+    """
     connection = http.client.HTTPConnection(control, timeout=30)
     try:
         connection.request("POST", path, urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
@@ -505,5 +541,16 @@ def post(control: str, path: str, form: dict[str, str]) -> dict[str, Any]:
 
 
 def plain_text(entry: Entry) -> bytes:
-    """Write a message as `loadtests.smtp.text` does."""
+    """Write a message as `loadtests.smtp.text` does.
+
+    Parameters
+    ----------
+    entry : Entry
+        The message, as the plan has it.
+
+    Returns
+    -------
+    bytes
+        As on the wire, dot and all.
+    """
     return text(entry.message_id, entry.mail_from, entry.rcpt_to, entry.bytes)

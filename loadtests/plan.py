@@ -292,6 +292,16 @@ def share(plan: Plan, part: int, parts: int) -> list[Route]:
         The whole.
     part, parts : int
         Which process, from 0, of how many.
+
+    Returns
+    -------
+    list of Route
+        Every queue is in exactly one share.
+
+    Raises
+    ------
+    ValueError
+        If there is no such part.
     """
     if not 0 <= part < parts:
         raise ValueError(f"part must be from 0 to {parts - 1}, got {part}")

@@ -266,6 +266,11 @@ def reconcile(clients: Iterable[Attempt], servers: Iterable[Outcome], queue: Ite
     queue : iterable of Queued
         What the relay has in its queue, if there is one.
 
+    Returns
+    -------
+    Books
+        With a verdict for each message.
+
     Examples
     --------
     >>> sent = Attempt("us-1", 1, 0, started_at=0.0, ended_at=0.2, stage="EOD", code=250, text="Ok", final=True)

@@ -342,6 +342,11 @@ def files(setup: Setup, home: Path, port: int, password: str) -> dict[str, str]:
         Where it takes mail.
     password : str
         Every user's; it stands in the files ``sasl1`` and so on only.
+
+    Returns
+    -------
+    dict of str to str
+        By path within that folder.
     """
     found: dict[str, str] = {}
     main = MAIN | {
@@ -754,7 +759,18 @@ def _write_queue(home: Path, setup: Setup, log: Log) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the relay; 2 if it can't be, with one line on stderr that says why, 1 if Postfix doesn't start."""
+    """Run the relay; 2 if it can't be, with one line on stderr that says why, 1 if Postfix doesn't start.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line's, without the program; by default the process's own.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     parser = argument.Parser(
         prog="loadtests.relay", description="A private Postfix between a load test and the providers it sends to."
     )

@@ -285,6 +285,22 @@ def text(message_id: str, mail_from: str, rcpt_to: tuple[str, ...], size: int) -
 
     Its id stands in two headers, since some relays write a Message-ID of their own.
 
+    Parameters
+    ----------
+    message_id : str
+        Its id; the Message-ID is ``<ID@sendlab.example>``.
+    mail_from : str
+        Who sends.
+    rcpt_to : tuple of str
+        Who gets it; the first stands in the To header.
+    size : int
+        Bytes, headers among them.
+
+    Returns
+    -------
+    bytes
+        As on the wire, the line with the final dot at its end.
+
     Examples
     --------
     >>> message = text("us-7", "rep01@us.example", ("to@them.example",), 2000)

@@ -60,5 +60,16 @@ class UnderWay:
 
 
 def beside(ledger: Path) -> Path:
-    """Return where the file to a ledger lies."""
+    """Return where the file to a ledger lies.
+
+    Parameters
+    ----------
+    ledger : Path
+        Where a generator writes what became of its attempts.
+
+    Returns
+    -------
+    Path
+        The same name with the ending ``.underway``.
+    """
     return ledger.with_suffix(".underway")

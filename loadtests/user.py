@@ -27,6 +27,11 @@ class SmtpUser(User):
 
     Subclass it to send a text of your own; the plan decides when, from whom and to whom.
 
+    Parameters
+    ----------
+    environment : Environment
+        Locust's own.
+
     Examples
     --------
     ::

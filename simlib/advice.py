@@ -507,6 +507,27 @@ def clock(candidate: Candidate, at: float | None, end: bool = True) -> str | Non
     """Return a moment as the time of day, with the days that have passed: ``"09:41"``, ``"08:10+1"``; None if never.
 
     Within a minute it is written as the minute's end (whoever looks at 09:42 finds it done), or as its beginning.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Whose day begins at its start.
+    at : float or None
+        Seconds since second 0; None or inf for never.
+    end : bool, optional
+        Whether a minute that has begun counts as over.
+
+    Returns
+    -------
+    str or None
+        None for never.
+
+    Examples
+    --------
+    >>> from simlib.question import from_team
+    >>> candidate = from_team(1, 1, have={"sparkpost": None})[0]
+    >>> clock(candidate, 2461.0), clock(candidate, 2461.0, end=False), clock(candidate, 86400.0)
+    ('09:42', '09:41', '09:00+1')
     """
     if at is None or not math.isfinite(at):
         return None

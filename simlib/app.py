@@ -465,6 +465,16 @@ class App:
 def asked_language(default: str = "en") -> str:
     """Return the language that the address of the app asks for: ``?lang=ja``.
 
+    Parameters
+    ----------
+    default : str, optional
+        What it is if the address asks for none that there are words for.
+
+    Returns
+    -------
+    str
+        One of `simlib.words.languages`.
+
     Examples
     --------
     >>> asked_language("ja") if "QUERY_STRING" not in os.environ else "ja"

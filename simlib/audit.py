@@ -104,6 +104,11 @@ def trials(provider: Provider, rules: Sequence[str] = tuple(RULES), time_scale: 
         Seconds of the provider in one of the mailer's. If the provider is hurried the mailer's timeouts are not, and
         there is no trial of its patience.
 
+    Returns
+    -------
+    tuple of Trial
+        Each of them once, though several rules look at it.
+
     Examples
     --------
     >>> [trial.name for trial in trials(Provider.load("office365"), ["limits", "backoff", "quota"])]
@@ -263,6 +268,18 @@ class Verdict:
 
 def judge(run: Run, rules: Sequence[str] = tuple(RULES)) -> tuple[Verdict, ...]:
     """Return a verdict for each rule.
+
+    Parameters
+    ----------
+    run : Run
+        What the trials left in the ledgers.
+    rules : sequence of str, optional
+        Ids of `RULES`.
+
+    Returns
+    -------
+    tuple of Verdict
+        In the order of `rules`.
 
     Examples
     --------
@@ -776,6 +793,11 @@ def safe_setting(provider: Provider, recipients: int = 1) -> Setting:
         The facts, with readings and amounts already chosen.
     recipients : int
         Recipients that a message has at most.
+
+    Returns
+    -------
+    Setting
+        A batch and the wait after it, the connections, and what a day may take.
 
     Examples
     --------

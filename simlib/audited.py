@@ -13,7 +13,20 @@ LONGEST: Final = 60  # characters of a reply's text
 
 
 def audit_json(run: Run, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return the document of `audit --json` (DESIGN §7)."""
+    """Return the document of `audit --json` (DESIGN §7).
+
+    Parameters
+    ----------
+    run : Run
+        What the trials left in the ledgers.
+    verdicts : sequence of Verdict
+        What was judged of it.
+
+    Returns
+    -------
+    dict of str to object
+        What JSON can hold.
+    """
     return {
         "provider": run.provider.name,
         "passed": not any(verdict.outcome == "failed" for verdict in verdicts),
@@ -40,7 +53,20 @@ def audit_json(run: Run, verdicts: Sequence[Verdict]) -> dict[str, Any]:
 
 
 def audit_lines(run: Run, verdicts: Sequence[Verdict]) -> list[str]:
-    """Tell what an audit found: a paragraph each rule, with the ledger lines that show it."""
+    """Tell what an audit found: a paragraph each rule, with the ledger lines that show it.
+
+    Parameters
+    ----------
+    run : Run
+        What the trials left in the ledgers.
+    verdicts : sequence of Verdict
+        What was judged of it.
+
+    Returns
+    -------
+    list of str
+        Lines for a terminal.
+    """
     failed = [verdict.rule for verdict in verdicts if verdict.outcome == "failed"]
     tested = sum(verdict.outcome != "not tested" for verdict in verdicts)
     head = f"FAILED: {', '.join(failed)}" if failed else f"Passed every rule that was tested ({tested})"
@@ -77,6 +103,16 @@ def _recipients(run: Run) -> int:
 
 def setting_words(setting: Setting) -> str:
     """Write a setting as people type it.
+
+    Parameters
+    ----------
+    setting : Setting
+        The fastest that is safe.
+
+    Returns
+    -------
+    str
+        One line.
 
     Examples
     --------

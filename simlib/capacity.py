@@ -175,6 +175,11 @@ def capacities_of(result: Result, progress: Progress | None = None) -> dict[str,
         Its seed and date are used, and at most `REPLICATIONS` replications.
     progress : callable, optional
         Told how many channels are done, of how many.
+
+    Returns
+    -------
+    dict of str to dict of str to Capacity
+        In messages an hour, or why there is no number.
     """
     asked = [(name, channel.name) for name in result.runs for channel in result.scenario.alternatives[name].channels]
     found: dict[str, dict[str, Capacity]] = {}

@@ -88,6 +88,15 @@ def page(advice: Advice, language: str, progress: Progress | None = None) -> str
 def grid(advice: Advice, said: Sentences, progress: Progress | None = None) -> dict[str, Any]:
     """Simulate a day for other numbers of people and messages, on each channel with the setting typed in.
 
+    Parameters
+    ----------
+    advice : Advice
+        What was found for the numbers that were asked.
+    said : Sentences
+        Its words: what the channels are called.
+    progress : callable, optional
+        Told how many places are computed, of how many.
+
     Returns
     -------
     dict

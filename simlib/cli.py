@@ -18,7 +18,18 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 (fine), 1 (the verdict is no) or 2 (bad input, one line on stderr says what)."""
+    """Run a command; return 0 (fine), 1 (the verdict is no) or 2 (bad input, one line on stderr says what).
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line's, without the program; by default the process's own.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["serve"]:
         # the server's process is ours: its signals and its CPU time are its own

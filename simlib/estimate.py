@@ -53,7 +53,20 @@ class Estimate:
 
 
 def half_width(numbers: Floats, confidence: float = 0.95) -> float:
-    """Half the width of the t interval of a mean (Student 1908; e.g. Law, *Simulation Modeling and Analysis*, §4.5)."""
+    """Half the width of the t interval of a mean (Student 1908; e.g. Law, *Simulation Modeling and Analysis*, §4.5).
+
+    Parameters
+    ----------
+    numbers : array of float
+        One a replication.
+    confidence : float, optional
+        Of the interval.
+
+    Returns
+    -------
+    float
+        In the unit of the numbers.
+    """
     return float(_half_widths(numbers, confidence))
 
 
@@ -67,6 +80,18 @@ def _half_widths(numbers: Floats, confidence: float = 0.95) -> Floats:
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of a probability (Wilson 1927, *J. Am. Stat. Assoc.* 22, 209–212).
+
+    Parameters
+    ----------
+    successes, trials : int
+        How many, of how many.
+    confidence : float, optional
+        Of the interval.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Its lower and its upper end, from 0 to 1.
 
     Examples
     --------
@@ -83,7 +108,24 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """Estimate a difference over replications that saw the same messages."""
+    """Estimate a difference over replications that saw the same messages.
+
+    Parameters
+    ----------
+    ours, theirs : sequence of float
+        One a replication, in the same order.
+
+    Returns
+    -------
+    Estimate
+        Of ours less theirs.
+
+    Examples
+    --------
+    >>> found = paired([3.0, 5.0, 4.0], [1.0, 2.0, 3.0])
+    >>> found.mean
+    2.0
+    """
     with np.errstate(invalid="ignore"):  # never and never differ by no number
         return Estimate.of((np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)).tolist())
 

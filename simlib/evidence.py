@@ -27,7 +27,15 @@ ORDINARY: Final = 10.0
 
 
 class Family(NamedTuple):
-    """Refusals in the same words, at the same stage; the words are empty for replies that were kept back."""
+    """Refusals in the same words, at the same stage; the words are empty for replies that were kept back.
+
+    Parameters
+    ----------
+    stage, code, enhanced : Stage, int, str
+        What a refusal in these words answers, and with which codes.
+    words : str
+        The text without what differs from one reply to the next (`masked`).
+    """
 
     stage: Stage
     code: int
@@ -37,7 +45,15 @@ class Family(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """What one provider answered, and how well the log knows when."""
+    """What one provider answered, and how well the log knows when.
+
+    Parameters
+    ----------
+    outcomes : tuple of Outcome
+        By the time of the reply.
+    dated : bool
+        Whether times have dates, so that a clock of the provider can be told.
+    """
 
     outcomes: tuple[Outcome, ...]
     dated: bool
@@ -134,6 +150,18 @@ class Log:
 def numbered(labels: Sequence[str]) -> list[int]:
     """Return the labels as numbers, in the order in which they first come.
 
+    Parameters
+    ----------
+    labels : sequence of str
+        In any order.
+
+    Returns
+    -------
+    list of int
+        From 0, one a label.
+
+    Examples
+    --------
     >>> numbered(["b", "a", "b"])
     [0, 1, 0]
     """
@@ -149,6 +177,18 @@ WORDS: Final = re.compile(
 def masked(text: str) -> str:
     """Return a reply's words without what differs from one to the next: addresses, numbers, names with digits in them.
 
+    Parameters
+    ----------
+    text : str
+        A reply, with or without its enhanced code.
+
+    Returns
+    -------
+    str
+        With ``#`` for each of them.
+
+    Examples
+    --------
     >>> masked("4.7.28 Our system has detected mail from 203.0.113.5, see a1b2-3c")
     '# Our system has detected mail from #, see #'
     """
@@ -157,7 +197,17 @@ def masked(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """A way to count, with the evidence counted so."""
+    """A way to count, with the evidence counted so.
+
+    Parameters
+    ----------
+    kinds : tuple of Kind
+        Windows that count so.
+    count : str
+        What is counted, as in the facts.
+    trials : Trials
+        When it was asked, and what it had counted.
+    """
 
     kinds: tuple[Kind, ...]
     count: str
@@ -165,7 +215,22 @@ class Counting:
 
 
 def countings(log: Log, family: Family, rows: Sequence[int]) -> Iterator[Counting]:
-    """Yield what a limit at a family's stage may count."""
+    """Yield what a limit at a family's stage may count.
+
+    Parameters
+    ----------
+    log : Log
+        What a provider answered.
+    family : Family
+        The refusals, or the replies that were kept back.
+    rows : sequence of int
+        Which outcomes of the log they are.
+
+    Yields
+    ------
+    Counting
+        One a way to count.
+    """
     early = family.stage in EARLY
     if early and not log.sessions:
         return

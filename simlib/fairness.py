@@ -85,6 +85,22 @@ def shares(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant
 
     A message's delay is divided equally among the messages of its queue that were accepted meanwhile: they had what it
     waited for. Where there was none, it waited for itself.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the run.
+    scenario : Scenario
+        For the tenants and the deadline.
+    lanes : sequence of Lane
+        The alternative's channels, on their way to each provider.
+    tenant : str
+        Whose senders are measured.
+
+    Returns
+    -------
+    Shares
+        For each sender, what was offered and accepted, the seconds of delay, and for whom it waited.
     """
     messages = attempts.messages
     accepted_at, refused = outcomes(attempts, lanes)
@@ -152,7 +168,18 @@ class Fairness:
 
 
 def gather(runs: Sequence[Shares]) -> Fairness:
-    """Average the runs of one alternative."""
+    """Average the runs of one alternative.
+
+    Parameters
+    ----------
+    runs : sequence of Shares
+        One a replication.
+
+    Returns
+    -------
+    Fairness
+        Means with their intervals.
+    """
     import pandas as pd
 
     names = [*runs[0].senders]

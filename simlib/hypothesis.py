@@ -86,6 +86,18 @@ SIZES: Final = {"day": 86400.0, "hour": 3600.0, "minute": 60.0, "second": 1.0}
 def spoken(seconds: float) -> str:
     """Say a duration in the largest unit that fits.
 
+    Parameters
+    ----------
+    seconds : float
+        More than 0.
+
+    Returns
+    -------
+    str
+        A number and a unit.
+
+    Examples
+    --------
     >>> spoken(600), spoken(86400), spoken(57.5)
     ('10 minutes', '1 day', '57.5 seconds')
     """
@@ -94,7 +106,17 @@ def spoken(seconds: float) -> str:
 
 
 class Asked(NamedTuple):
-    """A moment at which a limit was asked: between `since` and `at`, in seconds, for the attempt of that number."""
+    """A moment at which a limit was asked: between `since` and `at`, in seconds, for the attempt of that number.
+
+    Parameters
+    ----------
+    since, at : float
+        Between which moments, in seconds.
+    row : int
+        Of the attempt, from 0.
+    full : bool
+        Whether it was refused: there was no room.
+    """
 
     since: float
     at: float
@@ -103,7 +125,17 @@ class Asked(NamedTuple):
 
 
 class Take(NamedTuple):
-    """Something that a limit counts, at a moment between `since` and `at`; `refused` tries only count as attempts."""
+    """Something that a limit counts, at a moment between `since` and `at`; `refused` tries only count as attempts.
+
+    Parameters
+    ----------
+    since, at : float
+        Between which moments, in seconds.
+    row : int
+        Of the attempt, from 0.
+    refused : bool
+        Whether the attempt was turned away.
+    """
 
     since: float
     at: float
@@ -112,7 +144,17 @@ class Take(NamedTuple):
 
 
 class Lasting(NamedTuple):
-    """Something in use: perhaps from `may_begin` and until `until`, for sure from `begun` and until `surely_until`."""
+    """Something in use: perhaps from `may_begin` and until `until`, for sure from `begun` and until `surely_until`.
+
+    Parameters
+    ----------
+    may_begin, begun : float
+        Before the first it was not there, from the second on it was; in seconds.
+    surely_until, until : float
+        Until the first it was there, after the second no more; in seconds.
+    row : int
+        Of the attempt, from 0.
+    """
 
     may_begin: float
     begun: float
@@ -124,6 +166,13 @@ class Lasting(NamedTuple):
 class Bounds(NamedTuple):
     """The amounts that a hypothesis is left with: everything from `low` to `high`.
 
+    Parameters
+    ----------
+    low, high : float
+        The smallest and the largest amount, both among them.
+
+    Examples
+    --------
     >>> Bounds(30, 30).exact
     True
     """
@@ -216,6 +265,11 @@ def bounds(hypothesis: Hypothesis, trials: Trials) -> Bounds | None:
         What the limit might be.
     trials : Trials
         The evidence, counted by what the hypothesis says.
+
+    Returns
+    -------
+    Bounds or None
+        In the unit of what is counted.
 
     Examples
     --------

@@ -194,6 +194,11 @@ def import_log(
     key : bytes, optional
         The key of the hashes; a random one by default.
 
+    Returns
+    -------
+    Imported
+        What was written, and how many lines could not be read.
+
     Raises
     ------
     ValueError

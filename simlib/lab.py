@@ -50,6 +50,11 @@ class Unpacked:
 def shipped() -> Path:
     """Return the folder of notebooks, scenarios and data that this installation came with.
 
+    Returns
+    -------
+    Path
+        A checkout's, or the wheel's own.
+
     Examples
     --------
     >>> (shipped() / START).is_file()
@@ -61,7 +66,13 @@ def shipped() -> Path:
 
 
 def default_folder() -> Path:
-    """Return where the notebooks are opened if nobody says: a checkout's own, else ``sendlab-notebooks`` here."""
+    """Return where the notebooks are opened if nobody says: a checkout's own, else ``sendlab-notebooks`` here.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
     here = Path("notebooks")
     return here if here.is_dir() and here.resolve() == shipped().resolve() else Path("sendlab-notebooks")
 

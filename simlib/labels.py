@@ -22,7 +22,7 @@ GAP, SAMPLE = 4.0, 20.0  # points: between a thing and its label; a piece of a c
 class Label(NamedTuple):
     """A text, and where it may stand.
 
-    Attributes
+    Parameters
     ----------
     text : str
         What it says.

@@ -104,6 +104,11 @@ def fakes(
     seed : int
         Of what is random at the providers: which mail is complained about.
 
+    Yields
+    ------
+    Fakes
+        Running, until the block is left.
+
     Raises
     ------
     ValueError

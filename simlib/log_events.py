@@ -41,7 +41,13 @@ def _domain(address: str) -> str:
 
 
 class KumoMta:
-    """Reads KumoMTA's log records."""
+    """Reads KumoMTA's log records.
+
+    Parameters
+    ----------
+    clock : Clock
+        How its times are to be read.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -91,7 +97,13 @@ class KumoMta:
 
 
 class Ses:
-    """Reads the events of Amazon SES, as published or wrapped in a notification of SNS."""
+    """Reads the events of Amazon SES, as published or wrapped in a notification of SNS.
+
+    Parameters
+    ----------
+    clock : Clock
+        How its times are to be read.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -148,7 +160,13 @@ def _answers(kind: str, event: Mapping[str, Any]) -> Iterator[tuple[str, str, in
 
 
 class SparkPost:
-    """Reads SparkPost's message events: of its events API, of a webhook's batch, or one a line."""
+    """Reads SparkPost's message events: of its events API, of a webhook's batch, or one a line.
+
+    Parameters
+    ----------
+    clock : Clock
+        How its times are to be read.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -197,6 +215,11 @@ class Csv:
     """Reads a table: a row a message, with what was said to it if that is known.
 
     Columns: `time`; `sender` or `mail_from`; optionally `message_id`, `recipients`, `bytes`, and the reply table's.
+
+    Parameters
+    ----------
+    clock : Clock
+        How its times are to be read.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -41,6 +41,11 @@ class Message:
 class Exim:
     """Reads Exim's main log.
 
+    Parameters
+    ----------
+    clock : Clock
+        How its times are to be read.
+
     Examples
     --------
     >>> reader = Exim(Clock(dt.UTC, 2026))

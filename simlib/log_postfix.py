@@ -50,6 +50,11 @@ class Transaction:
 class Postfix:
     """Reads Postfix's log, syslog's or its own.
 
+    Parameters
+    ----------
+    clock : Clock
+        How its times are to be read.
+
     Examples
     --------
     >>> reader = Postfix(Clock(dt.UTC, 2026))

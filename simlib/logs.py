@@ -15,7 +15,19 @@ __all__ = ["Arrived", "Clock", "Reader", "Replied", "Row", "said", "stage_of"]
 
 
 class Arrived(NamedTuple):
-    """A message of ours: when it came, under which name the log knows it, who sent it, to how many, how big."""
+    """A message of ours, as a log has it.
+
+    Parameters
+    ----------
+    time : datetime
+        When it came.
+    id : str
+        Under which name the log knows it.
+    mail_from : str
+        Who sent it.
+    recipients, bytes : int
+        To how many, and how big it is.
+    """
 
     time: dt.datetime
     id: str
@@ -25,7 +37,23 @@ class Arrived(NamedTuple):
 
 
 class Replied(NamedTuple):
-    """One attempt and its last reply; the fields are the columns of the reply table (`simlib.replies`)."""
+    """One attempt and its last reply; the fields are the columns of the reply table (`simlib.replies`).
+
+    Parameters
+    ----------
+    time : datetime
+        When the reply came.
+    took, setup : float or None
+        Seconds of the attempt, and of the connection before it; None where the log doesn't say.
+    provider : str
+        The host that answered, or @ and the domain whose mail it took.
+    session, ip, account, mail_from : str
+        Of the attempt; empty where the log doesn't say.
+    recipients, bytes : int
+        Of the message.
+    stage, code, enhanced, text : str, int, str, str
+        What was answered, and the codes and words of the answer.
+    """
 
     time: dt.datetime
     took: float | None
@@ -111,6 +139,18 @@ REPLY = re.compile(r"([2-5]\d\d)[ -]?(?:([245]\.\d{1,3}\.\d{1,3})(?:\s+|$))?(.*)
 def said(text: str) -> tuple[int, str, str]:
     r"""Split a reply as a log has it, its lines on one, into code, enhanced code and text.
 
+    Parameters
+    ----------
+    text : str
+        A reply; codes may stand before each of its lines.
+
+    Returns
+    -------
+    tuple of (int, str, str)
+        Code, enhanced code and text; 0 and empty for what is not there.
+
+    Examples
+    --------
     >>> said("550-5.7.26 This mail is unauthenticated. 550 5.7.26 See our page.")
     (550, '5.7.26', 'This mail is unauthenticated.\nSee our page.')
     """
@@ -141,6 +181,18 @@ STAGES_SAID: tuple[tuple[str, Stage], ...] = (
 def stage_of(command: str) -> Stage:
     """Return the stage that a log's words for a command mean; the end of the data where there are none.
 
+    Parameters
+    ----------
+    command : str
+        A log's words.
+
+    Returns
+    -------
+    Stage
+        As in the facts.
+
+    Examples
+    --------
     >>> stage_of("RCPT TO command"), stage_of("pipelined MAIL FROM:<a@b.example>"), stage_of(".")
     ('RCPT', 'MAIL', 'EOD')
     """

@@ -179,6 +179,11 @@ def looks(
     seed : int, optional
         Of the random streams.
 
+    Returns
+    -------
+    tuple of Look
+        In the order of `have`.
+
     Raises
     ------
     ValueError

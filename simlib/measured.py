@@ -15,6 +15,16 @@ BY_TIME = ("delay_p50", "delay_p95", "delay_p99")
 def rate(per_second: float) -> str:
     """Write a rate so that it can be read: below one a second also by the minute.
 
+    Parameters
+    ----------
+    per_second : float
+        Messages per second.
+
+    Returns
+    -------
+    str
+        With its unit.
+
     Examples
     --------
     >>> rate(0.5), rate(12.34), rate(0.002)
@@ -28,7 +38,18 @@ def rate(per_second: float) -> str:
 
 
 def load_lines(found: Load) -> list[str]:
-    """Tell what a load test found."""
+    """Tell what a load test found.
+
+    Parameters
+    ----------
+    found : Load
+        The load test.
+
+    Returns
+    -------
+    list of str
+        Lines for a terminal.
+    """
     attempts = sum(row["started_at"] is not None for row in found.rows)
     offered, achieved = found.rates
     verdict = (
@@ -103,7 +124,20 @@ def _seconds(value: float) -> str:
 
 
 def twin_lines(found: Validation, left_out: Sequence[str] = ()) -> list[str]:
-    """Tell what both gates of a twin run said."""
+    """Tell what both gates of a twin run said.
+
+    Parameters
+    ----------
+    found : Validation
+        The twin run.
+    left_out : sequence of str, optional
+        Sentences about alternatives that speak no SMTP.
+
+    Returns
+    -------
+    list of str
+        Lines for a terminal.
+    """
     replies = sum(one.replies for one in found.exact.values())
     differences = sum(len(one.differences) for one in found.exact.values())
     verdict = "Simulation and real SMTP agree" if found.agrees else "SIMULATION AND REAL SMTP DO NOT AGREE"

@@ -104,6 +104,11 @@ def _file() -> _Options:
 def options() -> tuple[Option, ...]:
     """Return the options that the file describes.
 
+    Returns
+    -------
+    tuple of Option
+        In the order of the file.
+
     Examples
     --------
     >>> [option.name for option in options() if option.default]
@@ -130,10 +135,32 @@ def channels() -> tuple[str, ...]:
 
 
 def timing() -> dict[str, Any]:
-    """Return how long a transaction and a session's beginning take where a question doesn't say: channel keys."""
+    """Return how long a transaction and a session's beginning take where a question doesn't say: channel keys.
+
+    Returns
+    -------
+    dict of str to object
+        As in a scenario file; both are assumed.
+
+    Examples
+    --------
+    >>> sorted(timing())
+    ['service', 'session_setup']
+    """
     return dict(_file().timing)
 
 
 def again() -> dict[str, Any]:
-    """Return how refused mail is tried again where a question asks for that: channel keys."""
+    """Return how refused mail is tried again where a question asks for that: channel keys.
+
+    Returns
+    -------
+    dict of str to object
+        As in a scenario file.
+
+    Examples
+    --------
+    >>> sorted(again())
+    ['heed_quota', 'retry']
+    """
     return dict(_file().again)

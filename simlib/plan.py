@@ -70,6 +70,16 @@ def write(
         Whether a relay takes the mail, which asks for neither TLS nor AUTH.
     offer : Offer, optional
         What a target offers, where it was asked; by default TLS and AUTH are as the provider wants them.
+
+    Returns
+    -------
+    list of Route
+        In the order of the plan.
+
+    Raises
+    ------
+    ValueError
+        If a relay in between would have to do what only we can.
     """
     lanes = scenario.lanes(alternative, as_of)
     ips, found = routes(lanes, messages)
@@ -130,6 +140,16 @@ def sentences(provider: Provider) -> list[tuple[str, str, str]]:
 
     What a placeholder stands for differs from reply to reply, so the expression takes anything there.
 
+    Parameters
+    ----------
+    provider : Provider
+        The facts, with readings and date already chosen.
+
+    Returns
+    -------
+    list of tuple of (str, str, str)
+        One a sentence.
+
     Examples
     --------
     >>> found = sentences(Provider.load("office365"))
@@ -153,12 +173,39 @@ def _ips(found: Sequence[Route], lane: Lane, ips: Sequence[str]) -> list[str]:
 
 
 def sees_ips(address: str) -> bool:
-    """Whether sessions can go there from a channel's addresses, which are 127.x.y.z: else from this machine's own."""
+    """Whether sessions can go there from a channel's addresses, which are 127.x.y.z: else from this machine's own.
+
+    Parameters
+    ----------
+    address : str
+        An IP address.
+
+    Returns
+    -------
+    bool
+        True for loopback.
+
+    Examples
+    --------
+    >>> sees_ips("127.0.0.1"), sees_ips("192.0.2.1")
+    (True, False)
+    """
     return ip_address(address) in LOOPBACK
 
 
 def protected(lane: Lane) -> bool:
-    """Whether the provider of a lane wants TLS or a login: a target is then asked what it offers instead."""
+    """Whether the provider of a lane wants TLS or a login: a target is then asked what it offers instead.
+
+    Parameters
+    ----------
+    lane : Lane
+        A channel on its way to a provider.
+
+    Returns
+    -------
+    bool
+        False where anybody may hand mail over in the clear.
+    """
     return lane.provider.tls == "required" or _logs_in(lane)
 
 

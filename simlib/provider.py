@@ -676,6 +676,11 @@ def parse(data: Mapping[str, Any], where: str) -> Provider:
 def names() -> tuple[str, ...]:
     """Return the names of the providers whose facts come with sendlab.
 
+    Returns
+    -------
+    tuple of str
+        In alphabetical order.
+
     Examples
     --------
     >>> "office365" in names()

@@ -232,7 +232,28 @@ class _Reactions(Frozen):
 
 
 def named(name: str) -> Reaction:
-    """Return a reaction of the facts; a ValueError says which there are."""
+    """Return a reaction of the facts; a ValueError says which there are.
+
+    Parameters
+    ----------
+    name : str
+        A name in ``reactions.toml``.
+
+    Returns
+    -------
+    Reaction
+        As ``reactions.toml`` has it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such reaction.
+
+    Examples
+    --------
+    >>> named("kumomta").name
+    'kumomta'
+    """
     known = {one.name: one for one in reactions()}
     if name not in known:
         raise ValueError(f"unknown reaction {name!r} (there are: none, {', '.join(known)})")

@@ -73,7 +73,17 @@ class Command(NamedTuple):
 
 
 class Recorder(FaultyReceiver):
-    """A receiver that writes down what it is asked and what it answers, in a log that all of a run share."""
+    """A receiver that writes down what it is asked and what it answers, in a log that all of a run share.
+
+    Parameters
+    ----------
+    provider, accounts, start
+        As a `FaultyReceiver` takes them.
+    log : list of Command
+        Where to.
+    reputation, faults
+        As a `FaultyReceiver` takes them.
+    """
 
     def __init__(
         self,
@@ -213,7 +223,24 @@ def record(
     seed: int = 1,
     as_of: dt.date | None = None,
 ) -> list[Command]:
-    """Simulate one alternative, and return what was asked of its providers, in order."""
+    """Simulate one alternative, and return what was asked of its providers, in order.
+
+    Parameters
+    ----------
+    scenario, alternative : Scenario, str
+        What is sent how.
+    messages : Messages
+        What is offered.
+    seed : int, optional
+        Of the random streams.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+
+    Returns
+    -------
+    list of Command
+        Commands with their replies, in the order in which they happened.
+    """
     lanes = scenario.lanes(alternative, as_of)
     log: list[Command] = []
     receivers = {
@@ -266,6 +293,11 @@ def exact(
         The date whose facts apply; the scenario's by default.
     progress : callable, optional
         Told how many commands are done, of how many.
+
+    Returns
+    -------
+    Exact
+        How many commands were compared, and which replies differed.
     """
     messages = scenario.messages(seed, 0)
     log = record(scenario, alternative, messages, seed, as_of)
@@ -286,7 +318,26 @@ def replay(
     as_of: dt.date | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Give the fakes the commands of a log, and return a line for each reply that wasn't the recorded one."""
+    """Give the fakes the commands of a log, and return a line for each reply that wasn't the recorded one.
+
+    Parameters
+    ----------
+    log : sequence of Command
+        What was recorded.
+    running : Fakes
+        The fakes, with a virtual clock.
+    scenario, alternative : Scenario, str
+        What it was the record of.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+    progress : callable, optional
+        Told how many commands are done, of how many.
+
+    Returns
+    -------
+    list of str
+        Empty if every reply was the same.
+    """
     lanes = {lane.provider.name: lane for lane in scenario.lanes(alternative, as_of)}
     with contextlib.ExitStack() as stack:
         control = stack.enter_context(contextlib.closing(_Control(running.control)))

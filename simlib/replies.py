@@ -74,6 +74,11 @@ def read(path: Path) -> tuple[list[Outcome], bool]:
     path : Path
         CSV, or JSON Lines with the ending ``.jsonl``.
 
+    Returns
+    -------
+    tuple of (list of Outcome, bool)
+        The outcomes; True where times have dates.
+
     Raises
     ------
     ValueError

@@ -154,6 +154,11 @@ def shareable(result: Result, alternative: str) -> str:
 def one_off(result: Result) -> dict[str, dict[str, int]]:
     """Return the largest send that each alternative's channel takes from one sender without refusal, within 15 minutes.
 
+    Parameters
+    ----------
+    result : Result
+        The comparison.
+
     Returns
     -------
     dict
@@ -193,6 +198,13 @@ def _changed(result: Result, under: tuple[str, str], by: float = 0.0) -> list[st
 
 def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Say in sentences what the table shows, and under which other reading it would change.
+
+    Parameters
+    ----------
+    result : Result
+        The comparison.
+    sends : mapping of str to mapping of str to int
+        The largest single sends (`one_off`).
 
     Returns
     -------
@@ -279,6 +291,11 @@ def styled(table: "pd.DataFrame") -> "Styler":
     table : DataFrame
         What is to be shown. Numbers stay on the right.
 
+    Returns
+    -------
+    Styler
+        To be shown as it is.
+
     Examples
     --------
     >>> import pandas as pd
@@ -315,12 +332,28 @@ def _linked(text: str, anchor: str) -> str:
 
 
 def document(result: Result) -> dict[str, Any]:
-    """Return what `compare --json` prints and `summary.json` holds."""
+    """Return what `compare --json` prints and `summary.json` holds.
+
+    Parameters
+    ----------
+    result : Result
+        The comparison.
+
+    Returns
+    -------
+    dict of str to object
+        What JSON can hold.
+    """
     return {**result.json(), "one_off": one_off(result)}
 
 
 def figures(result: Result) -> dict[str, Any]:
     """Draw the plots of a comparison, for the first tenant that isn't a neighbour.
+
+    Parameters
+    ----------
+    result : Result
+        The comparison.
 
     Returns
     -------
@@ -380,6 +413,22 @@ def write(
     """Write `summary.json`, `attempts.parquet` and the plots, and `more` of them, into a folder; return their paths.
 
     Everything is written under another name first, so that whoever interrupts it finds the folder as it was.
+
+    Parameters
+    ----------
+    result : Result
+        The comparison.
+    folder : Path
+        Where to; it is made if it is not there.
+    document : mapping of str to object
+        What goes into `summary.json`.
+    more : mapping of str to object, optional
+        Further figures, by file name.
+
+    Returns
+    -------
+    list of Path
+        What was written.
     """
     from simlib import plot
 

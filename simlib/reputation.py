@@ -113,7 +113,13 @@ class Rules(Frozen):
 
 
 class Day(NamedTuple):
-    """What an IP sent on one day: accepted messages, and how many of them were complained about."""
+    """What an IP sent on one day: accepted messages, and how many of them were complained about.
+
+    Parameters
+    ----------
+    messages, complaints : int
+        Accepted, and complained about.
+    """
 
     messages: int
     complaints: int
@@ -160,6 +166,18 @@ class Standing:
 def shrunk(days: Sequence[Day], rules: Rules) -> float:
     """Return the share of complaints over some days, drawn towards the rate of an unknown IP.
 
+    Parameters
+    ----------
+    days : sequence of Day
+        What is remembered.
+    rules : Rules
+        How many messages at which rate stand for an unknown IP.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
     Examples
     --------
     >>> shrunk([Day(1000, 3), Day(0, 0)], Rules.of({}))
@@ -173,6 +191,16 @@ def shrunk(days: Sequence[Day], rules: Rules) -> float:
 
 def mixed(shares: Iterable[tuple[float, float]]) -> float:
     """Return the complaint rate of an IP from the ``(volume, complaint rate)`` of those who share it.
+
+    Parameters
+    ----------
+    shares : iterable of tuple of (float, float)
+        Messages a day, and the share of them that is complained about.
+
+    Returns
+    -------
+    float
+        The mean, weighed by volume; 0 where nothing is sent.
 
     Examples
     --------
@@ -188,6 +216,16 @@ def mixed(shares: Iterable[tuple[float, float]]) -> float:
 
 def chance(*name: object) -> float:
     """Return a number in [0, 1) that looks random and is always the same for the same name.
+
+    Parameters
+    ----------
+    *name : object
+        What the chance is of.
+
+    Returns
+    -------
+    float
+        Uniform over names.
 
     Examples
     --------
@@ -211,6 +249,11 @@ def complaints(messages: int, rate: float, luck: float) -> int:
         The chance of each.
     luck : float
         Which quantile, in [0, 1): see `chance`.
+
+    Returns
+    -------
+    int
+        From 0 to `messages`.
 
     Examples
     --------
@@ -294,6 +337,11 @@ def _read() -> _File:
 def parameters() -> tuple[Parameter, ...]:
     """Return the numbers of the model, each with its source or graded assumed.
 
+    Returns
+    -------
+    tuple of Parameter
+        In the order of the file.
+
     Examples
     --------
     >>> [one.id for one in parameters() if not one.rests_on_assumption]
@@ -304,6 +352,11 @@ def parameters() -> tuple[Parameter, ...]:
 
 def left_out() -> tuple[LeftOut, ...]:
     """Return what the model leaves out.
+
+    Returns
+    -------
+    tuple of LeftOut
+        Each with its source, or graded assumed.
 
     Examples
     --------

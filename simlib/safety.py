@@ -51,6 +51,11 @@ def checked(target: str, allowed: Sequence[str] = (), resolve: Resolve = socket.
     resolve : callable
         How a name is looked up, as `socket.getaddrinfo` does.
 
+    Returns
+    -------
+    Target
+        With the address that was looked up, so that nothing is looked up again.
+
     Raises
     ------
     ValueError

@@ -85,6 +85,11 @@ def explain(log: Log, family: Family, rows: Sequence[int]) -> Finding:
         The refusals, or the replies that were kept back.
     rows : sequence of int
         Which outcomes of the log they are.
+
+    Returns
+    -------
+    Finding
+        With everything that the log leaves possible.
     """
     return Search(log, family, rows).finding(log, family, rows)
 

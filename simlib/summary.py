@@ -58,7 +58,24 @@ class Summary:
 
 
 def delays(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant: str) -> Floats:
-    """Return the delays of a tenant's offered messages in one run, ascending, inf if never accepted; in seconds."""
+    """Return the delays of a tenant's offered messages in one run, ascending, inf if never accepted; in seconds.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the run.
+    scenario : Scenario
+        For the duration and the transient.
+    lanes : sequence of Lane
+        The alternative's channels, on their way to each provider.
+    tenant : str
+        Whose messages.
+
+    Returns
+    -------
+    array of float
+        From when a message was offered until it was accepted.
+    """
     messages = attempts.messages
     message, code, _, late = _columns(attempts, lanes)
     fates = _fates(attempts, message, code, late)
@@ -67,7 +84,20 @@ def delays(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant
 
 
 def outcomes(attempts: Attempts, lanes: Sequence[Lane]) -> tuple[Floats, Bools]:
-    """Return when each message was accepted, in seconds, inf if never; and whether it was refused or given up."""
+    """Return when each message was accepted, in seconds, inf if never; and whether it was refused or given up.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the run.
+    lanes : sequence of Lane
+        The alternative's channels: they say what `accept_late` means.
+
+    Returns
+    -------
+    tuple of (array of float, array of bool)
+        Both in the order of the messages.
+    """
     message, code, _, late = _columns(attempts, lanes)
     fates = _fates(attempts, message, code, late)
     return fates.accepted_at, fates.rejected | fates.expired
@@ -404,6 +434,17 @@ def timeline(
     attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], tenant: str | None = None
 ) -> "pd.DataFrame":
     """Return what happened in each minute of a run, to one tenant's messages or to all.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the run.
+    scenario : Scenario
+        For the duration and the transient.
+    lanes : sequence of Lane
+        The alternative's channels, on their way to each provider.
+    tenant : str, optional
+        Whose messages; all by default.
 
     Returns
     -------

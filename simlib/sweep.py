@@ -314,6 +314,18 @@ def _in_order(result: Result, alternatives: frozenset[str]) -> list[str]:
 def assume(scenario: Scenario, axes: Sequence[Axis]) -> list[tuple[tuple[Any, ...], Scenario]]:
     """Return the scenario under each combination of values, the last axis changing fastest.
 
+    Parameters
+    ----------
+    scenario : Scenario
+        As it stands.
+    axes : sequence of Axis
+        One or two assumptions, and their values.
+
+    Returns
+    -------
+    list of tuple of (tuple of object, Scenario)
+        Each combination, and the scenario under it.
+
     Raises
     ------
     ValueError

@@ -49,6 +49,11 @@ def ask(target: Target, ca: Path | None = None) -> Offer:
     ca : Path, optional
         A file with the certificates to trust (PEM); the system's by default.
 
+    Returns
+    -------
+    Offer
+        What it can do.
+
     Raises
     ------
     ValueError
@@ -93,6 +98,11 @@ def ask(target: Target, ca: Path | None = None) -> Offer:
 
 def greet(target: Target) -> None:
     """Say EHLO to a target, to see that somebody is there.
+
+    Parameters
+    ----------
+    target : Target
+        Where; `safety.checked` has seen it.
 
     Raises
     ------

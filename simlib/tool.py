@@ -150,6 +150,11 @@ def _load(name: str) -> Tool:
 def tools() -> tuple[str, ...]:
     """Return the names of the tools whose facts come with sendlab.
 
+    Returns
+    -------
+    tuple of str
+        In alphabetical order.
+
     Examples
     --------
     >>> "postfix" in tools()

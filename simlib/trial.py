@@ -136,6 +136,11 @@ def audit(
     progress : callable
         Told what happens.
 
+    Returns
+    -------
+    Run
+        What is to be judged.
+
     Raises
     ------
     ValueError

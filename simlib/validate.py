@@ -286,6 +286,11 @@ def validate(
     progress : callable, optional
         Told what is being done, how far it is, and of how much.
 
+    Returns
+    -------
+    Validation
+        What both gates said.
+
     Raises
     ------
     ValueError
@@ -312,6 +317,20 @@ def over_smtp(
     scenario: Scenario, alternatives: Sequence[str] = (), as_of: dt.date | None = None
 ) -> tuple[list[str], list[str]]:
     """Return the alternatives that speak SMTP, and a line for each that doesn't.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Whose alternatives.
+    alternatives : sequence of str, optional
+        Which were asked for; all if none.
+    as_of : date, optional
+        The date whose facts apply; the scenario's by default.
+
+    Returns
+    -------
+    tuple of (list of str, list of str)
+        Their names, and the sentences about the others.
 
     Raises
     ------
@@ -349,7 +368,20 @@ def _telling(progress: Progress | None, name: str) -> Callable[[str], Callable[[
 
 
 def twin(measured: Load, tolerance: float = 0.01) -> Twin:
-    """Simulate what a load test sent, with the service times and session set-ups that it measured."""
+    """Simulate what a load test sent, with the service times and session set-ups that it measured.
+
+    Parameters
+    ----------
+    measured : Load
+        The load test.
+    tolerance : float, optional
+        The share of `offered` by which counts, and the share of themselves by which delays may differ.
+
+    Returns
+    -------
+    Twin
+        Measured and simulated figures beside each other.
+    """
     setups, transactions = times(measured)
     changes = {
         name: {"session_setup": f"{setups[name]:.9f}s", "service": f"{transactions[name]:.9f}s"} for name in setups

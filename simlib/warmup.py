@@ -146,7 +146,28 @@ class _Warmups(Frozen):
 
 
 def named(name: str) -> Warmup:
-    """Return a published schedule; a ValueError says which there are."""
+    """Return a published schedule; a ValueError says which there are.
+
+    Parameters
+    ----------
+    name : str
+        A name in ``warmups.toml``.
+
+    Returns
+    -------
+    Warmup
+        With its source.
+
+    Raises
+    ------
+    ValueError
+        If there is no such schedule.
+
+    Examples
+    --------
+    >>> named("ses").name
+    'ses'
+    """
     known = {one.name: one for one in warmups()}
     if name not in known:
         raise ValueError(f"unknown schedule {name!r} (there are: {', '.join(known)})")

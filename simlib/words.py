@@ -51,6 +51,11 @@ def _table(language: str) -> dict[str, str]:
 def languages() -> tuple[str, ...]:
     """Return the languages that there are words for.
 
+    Returns
+    -------
+    tuple of str
+        Names of files in ``simlib/words``, in alphabetical order.
+
     Examples
     --------
     >>> languages()

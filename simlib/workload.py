@@ -41,6 +41,18 @@ LOCAL_PART = re.compile(r"[^\s@<>()\[\]\\,;:\"]+")
 def stream(seed: int, replication: int, *name: str) -> np.random.Generator:
     """Return the random stream of a name: the same for the same seed, replication and name, whatever else is drawn.
 
+    Parameters
+    ----------
+    seed, replication : int
+        Which run.
+    *name : str
+        What is drawn from it.
+
+    Returns
+    -------
+    Generator
+        At its beginning.
+
     Examples
     --------
     >>> stream(1, 0, "us", "arrivals").random() == stream(1, 0, "us", "arrivals").random()
@@ -489,6 +501,20 @@ COLUMNS = ("created_at", "tenant", "sender", "label", "recipients", "bytes", "nu
 def recipients(provider: str, message: int, count: int) -> list[str]:
     """Return a message's recipients: distinct, in domains that nobody can own (RFC 6761).
 
+    Parameters
+    ----------
+    provider : str
+        Whose mailboxes they have.
+    message : int
+        Its number, from 0.
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of str
+        Addresses.
+
     Examples
     --------
     >>> recipients("google-mx", 51, 2)
@@ -509,12 +535,26 @@ def offered(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) ->
         When second 0 is and how long the scenario lasts.
     seed, replication : int
         Which run of the random streams.
+
+    Returns
+    -------
+    Messages
+        In the order in which they are offered.
     """
     return Messages.joined([messages for _, messages in by_day(tenants, day, seed, replication)])
 
 
 def by_day(tenants: Sequence[Tenant], day: Day, seed: int, replication: int) -> Iterator[tuple[float, Messages]]:
     """Draw what all tenants offer in one replication, a day after the other, as `offered` does in one go.
+
+    Parameters
+    ----------
+    tenants : sequence of Tenant
+        Who offers.
+    day : Day
+        When second 0 is and how long the scenario lasts.
+    seed, replication : int
+        Which run of the random streams.
 
     Yields
     ------
