@@ -108,6 +108,8 @@ class Answer:
         That pace.
     need : Need
         How much is enough.
+    with_oauth : bool or None
+        Whether it would be done if logins were by OAuth; None where passwords aren't what is refused.
     largest : Capacity
         How much it takes.
     readings : tuple of Reading
@@ -133,6 +135,7 @@ class Answer:
     as_is: Day | None
     as_is_pace: Pace | None
     need: Need
+    with_oauth: bool | None
     largest: Capacity
     readings: tuple[Reading, ...]
     changes: tuple[Change, ...]
@@ -388,6 +391,10 @@ def _answer(given: Candidate, confidence: float, seed: int, as_of: dt.date, pric
     mailboxes = candidate.units if candidate.unit == "mailbox" else 0
     ips = candidate.units if candidate.unit == "ip" else 1
     offered = days[0].offered
+    with_oauth = None
+    if any(name.endswith(" at AUTH") for name in days[0].others):
+        other = candidate.change({"auth": "oauth"})
+        with_oauth = decide(_runs(other, seed, as_of, []), confidence, random).reached
     return Answer(
         candidate=candidate,
         trials=trials,
@@ -399,7 +406,10 @@ def _answer(given: Candidate, confidence: float, seed: int, as_of: dt.date, pric
         cap=candidate.cap(as_of),
         as_is=as_is,
         as_is_pace=lane.pace if setting is not None else None,
-        need=_need(candidate, trials, days, confidence, seed, as_of),
+        need=_need(candidate, trials, days, confidence, seed, as_of)
+        if with_oauth is None
+        else Need(candidate.unit, None),
+        with_oauth=with_oauth,
         largest=capacity(candidate, confidence, seed, as_of),
         readings=tuple(
             _readings(given if setting is not None else None, candidate, trials, days, confidence, seed, as_of)
@@ -552,6 +562,7 @@ def _document(answer: Answer, currency: str) -> dict[str, Any]:
         "reached": answer.trials.reached,
         "offered": answer.offered,
         "finished_at": {**finished.json(), "clock": clock(answer.candidate, answer.last)},
+        "with_oauth": answer.with_oauth,
         "needed": {"unit": answer.need.unit or None, "count": answer.need.count},
         "largest": {"messages": answer.largest.messages, "or_more": answer.largest.or_more},
         "setting": None

@@ -220,7 +220,8 @@ def _try(advice: Advice, said: Sentences, found: dict[str, Any]) -> str:
 def _table(advice: Advice, said: Sentences) -> str:
     rows = said.table()
     done = said.words.say("done_by", deadline=said.deadline)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
+    counts, number = (said.words.say("largest"), said.words.say("failed_head")), ' class="num"'
+    head = "".join(f'<th scope="col"{number if name in counts else ""}>{escape(name)}</th>' for name in rows[0])
     body = []
     for answer, row in zip(advice.answers, rows, strict=True):
         _, *others = row.items()
@@ -232,7 +233,7 @@ def _table(advice: Advice, said: Sentences) -> str:
                 kind = "yes" if answer.trials.reached else "no"
                 cells.append(f'<td class="{kind}">{escape(verdict)}<small>{escape(chance)}</small></td>')
             else:
-                cells.append(f"<td>{escape(text)}</td>")
+                cells.append(f"<td{number if name in counts else ''}>{escape(text)}</td>")
         mark = ' class="best"' if answer is advice.recommended else ""
         body.append(f"<tr{mark}>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
@@ -368,7 +369,11 @@ def _providers(advice: Advice) -> list[Provider]:
 
 
 def _limit(limit: Limit) -> str:
-    return f"{limit.id}: {limit.limit} ({limit.grade}, {limit.as_of})"
+    assert limit.limit is not None
+    amount, slash, period = str(limit.limit).partition("/")
+    unit = " bytes" if limit.count == "bytes" else ""
+    shown = f"{int(amount):,}" if amount.isdecimal() else amount
+    return f"{limit.id}: {shown}{unit}{slash}{period} ({limit.grade}, {limit.as_of})"
 
 
 def _link(source: str) -> str:
@@ -399,17 +404,33 @@ def _it(advice: Advice, said: Sentences) -> str:
     add("it_share", lambda a: words.say("shared_yes" if a.shareable else "shared_no"))
     add("it_dkim", lambda a: a.option.dkim.get(words.language, "") if a.option is not None else "")
     add("it_contact", lambda a: "")
+    titles = [said.title(answer) for answer in answers]
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(_cell(text) for text in texts)}</tr>' for name, texts in rows
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(_cell(text, f"{name} – {title}", words) for text, title in zip(texts, titles, strict=True))
+        + "</tr>"
+        for name, texts in rows
     )
     return f'<table class="it"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
+ASKED = "\N{BALLOT BOX}"
+"""Stands for a question of yes or no."""
+
+
 def _box(words: Words, asked: bool) -> str:
-    return words.say("it_yes_no") if asked else words.say("not_counted")
+    return ASKED if asked else words.say("not_counted")
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, name: str, words: Words) -> str:
+    """Return a cell of the page for IT: what is known, or a field of that name to be filled in."""
     if not text:
-        return '<td class="blank"></td>'
+        return f'<td class="blank"><textarea rows="1" aria-label="{escape(name)}"></textarea></td>'
+    if text == ASKED:
+        boxes = "".join(
+            f'<label><input type="checkbox" name="{escape(name)}" aria-label="{escape(name)}: {escape(word)}"> '
+            f"{escape(word)}</label>"
+            for word in (words.say("it_yes"), words.say("it_no"))
+        )
+        return f"<td>{boxes}</td>"
     return "<td>" + "".join(f"<p>{escape(line)}</p>" for line in text.split("\n")) + "</td>"

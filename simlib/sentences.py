@@ -139,6 +139,8 @@ class Sentences:
         if best is None:
             said = [self.words.say("none", deadline=self.deadline, confidence=self.percent(self.advice.confidence))]
             for other in self.advice.answers:
+                if other.with_oauth:
+                    said.append(self.words.say("closest_oauth", channel=self.title(other)))
                 if other.need.count is None:
                     continue
                 if other.need.unit in ("mailbox", "ip"):

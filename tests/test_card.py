@@ -158,6 +158,8 @@ def test_the_page_for_it_is_filled_in_from_the_facts(cards: dict[str, str]) -> N
         "587, STARTTLS",
         "LOGIN, XOAUTH2",
         "messages-per-minute: 30/min (A, 2025-06-21)",
+        "recipients-per-day: 10,000/d (",
+        "message-size: 157,286,400 bytes (",
     ):
         assert known in sheet
     assert sheet.count('class="blank"') > 4  # the rest is theirs to fill in
@@ -288,6 +290,17 @@ def test_it_prints_on_two_sheets(opened: Opened) -> None:
 def test_on_a_phone_only_tables_are_wider_than_the_screen(opened: Opened) -> None:
     opened.page.set_viewport_size({"width": 390, "height": 800})
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_page_for_it_can_be_filled_in_on_screen_and_is_printed_so(opened: Opened) -> None:
+    words = Words(opened.page.locator("html").get_attribute("lang") or "")
+    field = opened.page.get_by_role("textbox", name=f"{words.say('it_contact')} – Office 365")
+    field.fill("2026-12-01")
+    box = opened.page.get_by_role("checkbox", name=f"{words.say('it_smtp_auth')} – SparkPost: {words.say('it_yes')}")
+    box.check()
+    assert (field.input_value(), box.is_checked()) == ("2026-12-01", True)
+    opened.page.emulate_media(media="print")
+    assert field.is_visible()
 
 
 def test_everything_can_be_reached_by_keyboard(opened: Opened) -> None:

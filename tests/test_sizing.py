@@ -359,7 +359,12 @@ def test_passwords_that_end_are_said_before_and_refused_after(typical: Advice) -
     assert (change.on, change.hits) == (dt.date(2026, 12, 31), True)
     later = advise(from_team(2, 5, have={"office365": None}), as_of=dt.date(2027, 1, 15)).answers[0]
     assert (later.trials.reached, later.changes, later.binds[0]) == (False, (), "550 5.7.30 at AUTH")
-    assert (later.need.unit, later.need.count) == ("mailbox", None)
+    assert (later.need.unit, later.need.count, later.with_oauth) == ("mailbox", None, True)
+    assert typical.answers[0].with_oauth is None
+    said = Sentences(advise((later.candidate,), as_of=later.as_of), Words("en")).answer()
+    assert (
+        said[1] == "office365 would, with OAuth in place of passwords, or if an administrator allows passwords again."
+    )
 
 
 def test_same_question_and_seed_same_answer() -> None:
