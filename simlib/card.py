@@ -3,15 +3,21 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from simlib.advice import Advice, Answer
+from simlib.experiment import run
 from simlib.provider import Limit, Provider
 from simlib.question import Candidate, from_team
 from simlib.sentences import Sentences
+from simlib.sizing import apart
+from simlib.summary import outcomes
 from simlib.words import Words
 
 __all__ = ["grid", "page"]
@@ -32,6 +38,8 @@ LONGEST = 28
 """Letters of a name in a plot."""
 GOOD, LATE, LOST = "#0072B2", "#E69F00", "#1d2433"
 Progress = Callable[[int, int], None]
+Floats = np.typing.NDArray[np.float64]
+Bools = np.typing.NDArray[np.bool_]
 
 
 def page(advice: Advice, language: str, progress: Progress | None = None) -> str:
@@ -107,17 +115,12 @@ def grid(advice: Advice, said: Sentences, progress: Progress | None = None) -> d
     asked = advice.question
     senders = _around(asked["senders"], SENDERS)
     volumes = _around(asked["per_sender"], VOLUMES)
-    places = [(s, v) for s in senders for v in volumes]
-    found: dict[str, dict[tuple[int, int], Any]] = {answer.name: {} for answer in advice.answers}
-    for number, (people, volume) in enumerate(places, 1):
-        too_many = people * volume + asked["group_email"] > MOST_MESSAGES and (people, volume) != (
-            asked["senders"],
-            asked["per_sender"],
-        )
-        for answer in advice.answers:
-            found[answer.name][people, volume] = None if too_many else _place(advice, answer, people, volume)
+    places = [(people, volume) for people in senders for volume in volumes]
+    found = {}
+    for number, answer in enumerate(advice.answers, 1):
+        found[answer.name] = _places(advice, answer, places)
         if progress is not None:
-            progress(number, len(places))
+            progress(number * len(places), len(advice.answers) * len(places))
     start = advice.answers[0].candidate.scenario.day.start
     return {
         "senders": senders,
@@ -139,24 +142,83 @@ def _around(asked: int, factors: Sequence[float]) -> list[int]:
     return sorted({max(1, round(asked * factor)) for factor in factors})
 
 
-def _place(advice: Advice, answer: Answer, people: int, volume: int) -> tuple[float | None, int]:
-    """Simulate one place of the grid: the channel as answered, with as many mailboxes as people if that is so now."""
+@dataclass(frozen=True)
+class _Taken:
+    """What a channel did with mail that was all offered at the start: by account, in the order of the queue."""
+
+    accepted_at: list[Floats]
+    lost: list[Bools]
+
+    def first(self, counts: Sequence[int]) -> tuple[float | None, int] | None:
+        """Return when the first so many messages of each account were accepted, and how many were lost."""
+        if len(counts) > len(self.lost) or any(n > len(one) for n, one in zip(counts, self.lost, strict=False)):
+            return None
+        ends = [float(times[:n].max()) for n, times in zip(counts, self.accepted_at, strict=False)]
+        lost = sum(int(one[:n].sum()) for n, one in zip(counts, self.lost, strict=False))
+        return (round(max(ends), 1) if math.isfinite(max(ends)) else None, lost)
+
+
+def _places(advice: Advice, answer: Answer, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Any]:
+    """Fill the grid of one channel, with as many mailboxes as people if that is so now.
+
+    Where what is offered first is taken first and nothing comes back, those at the end of a queue change nothing for
+    those before them: a day with much mail has also what happens to less of it.
+    """
     asked = advice.question
-    if (people, volume) == (asked["senders"], asked["per_sender"]):
-        finished_at, lost = answer.last, round(answer.lost)
-    else:
-        day = _like(answer, advice, people, volume).day(advice.seed, 0, advice.as_of)
-        finished_at, lost = day.finished_at, day.lost
-    return (round(finished_at, 1) if math.isfinite(finished_at) else None, lost)
+    found: dict[tuple[int, int], Any] = {}
+    days: list[_Taken] = []
+    for place in sorted(places, key=lambda one: one[0] * one[1], reverse=True):
+        people, volume = place
+        if place == (asked["senders"], asked["per_sender"]):
+            last = round(answer.last, 1) if math.isfinite(answer.last) else None
+            found[place] = (last, round(answer.lost))
+            continue
+        if people * volume + asked["group_email"] > MOST_MESSAGES:
+            found[place] = None
+            continue
+        counts = _counts(advice, answer, people, volume)
+        known = [one for one in (day.first(counts) for day in days) if one is not None]
+        if not known:
+            candidate = _like(answer, advice, people, volume)
+            messages = candidate.messages(advice.seed, 0)
+            attempts = run(candidate.scenario, candidate.name, advice.seed, 0, advice.as_of, messages)
+            lanes = candidate.lanes(advice.as_of)
+            accepted_at, lost = outcomes(attempts, lanes)
+            mine = np.isin(messages.tenant, [messages.tenants.index(name) for name in candidate.own])
+            account = messages.sender if candidate.unit == "mailbox" else np.zeros(len(messages), dtype=int)
+            rows = [np.flatnonzero(mine & (account == one)) for one in range(len(counts))]
+            day = _Taken([accepted_at[one] for one in rows], [lost[one] for one in rows])
+            known = [one for one in [day.first(counts)] if one is not None]
+            alone = len(lanes) == 1 and bool(mine.all()) and not (attempts["retry"] > 0).any()
+            if alone and (candidate.unit != "mailbox" or apart(candidate, advice.as_of)):
+                days.append(day)
+        found[place] = known[0]
+    return found
+
+
+def _counts(advice: Advice, answer: Answer, people: int, volume: int) -> list[int]:
+    """Return how many messages each mailbox has, or the one queue."""
+    group, units = advice.question["group_email"], answer.candidate.units
+    if answer.candidate.unit != "mailbox":
+        return [people * volume + group]
+    if _mailboxes(advice, answer) is None:
+        return [volume + group] + [volume] * (people - 1)
+    dealt, rest = divmod(people * volume + group, units)
+    return [dealt + (number < rest) for number in range(min(units, people * volume + group))]
+
+
+def _mailboxes(advice: Advice, answer: Answer) -> int | None:
+    """Return how many mailboxes or IPs the team has; None if it has one for each person."""
+    asked = advice.question
+    count: int | None = (asked["have"] or {}).get(answer.name)
+    # as many mailboxes as people stays so; another number of them, or of IPs, is what the team has
+    return None if answer.candidate.unit == "mailbox" and count == asked["senders"] else count
 
 
 def _like(answer: Answer, advice: Advice, people: int, volume: int) -> Candidate:
-    asked = advice.question
-    count = (asked["have"] or {}).get(answer.name)
-    # as many mailboxes as people stays so; another number of them, or of IPs, is what the team has
-    have = None if answer.candidate.unit == "mailbox" and count == asked["senders"] else count
+    have = {answer.name: _mailboxes(advice, answer)}
     (candidate,) = from_team(
-        **{**asked, "senders": people, "per_sender": volume, "have": {answer.name: have}},
+        **{**advice.question, "senders": people, "per_sender": volume, "have": have},
         readings=answer.candidate.scenario.readings,
     )
     if answer.setting is None:

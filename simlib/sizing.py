@@ -13,7 +13,7 @@ from simlib.question import Candidate, Day
 from simlib.scenario import Scenario
 from simlib.summary import summarize
 
-__all__ = ["Capacity", "Trials", "capacity", "decide", "largest_send", "smallest"]
+__all__ = ["Capacity", "Trials", "apart", "capacity", "decide", "largest_send", "smallest"]
 
 ODDS = 4.0
 """The indifference zone: probabilities whose odds are within this factor of the confidence's are called either way."""
@@ -329,13 +329,13 @@ def capacity(candidate: Candidate, confidence: float, seed: int, as_of: dt.date)
     bisected if any of it is refused.
     Where mailboxes share no limit, one is simulated and counted so many times.
     """
-    apart = _apart(candidate, as_of)
-    shares = candidate.units if apart else 1
+    alone = apart(candidate, as_of)
+    shares = candidate.units if alone else 1
     deadline = candidate.scenario.deadline_at
     assert deadline is not None
 
     def day(volume: int, run_: int) -> Day:
-        return _send_all(candidate, volume, 1 if apart else candidate.units, deadline).day(seed, run_, as_of)
+        return _send_all(candidate, volume, 1 if alone else candidate.units, deadline).day(seed, run_, as_of)
 
     volume = min(MOST_OFFERED, _first_guess(candidate, as_of))
     while (taken := day(volume, 0).on_time) == volume and volume < MOST_OFFERED:
@@ -360,8 +360,28 @@ def _last(done: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def _apart(candidate: Candidate, as_of: dt.date) -> bool:
-    """Whether mailboxes get into each other's way nowhere, so that each does as well as if it were alone."""
+def apart(candidate: Candidate, as_of: dt.date) -> bool:
+    """Whether mailboxes get into each other's way nowhere, so that each does as well as if it were alone.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The channel.
+    as_of : date
+        The date whose facts apply.
+
+    Returns
+    -------
+    bool
+        False where there are no mailboxes to count.
+
+    Examples
+    --------
+    >>> from simlib.question import from_team
+    >>> day = dt.date(2026, 12, 1)
+    >>> [apart(one, day) for one in from_team(5, 10, have={"office365": None, "sparkpost": None})]
+    [True, False]
+    """
     return candidate.unit == "mailbox" and not any(
         limit.limit is not None and limit.per in ("ip", "domain", "tenant", "recipient_domain")
         for lane in candidate.lanes(as_of)

@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "sizing": ("estimate", "experiment", "question", "scenario", "summary"),
     "advice": ("estimate", "facts", "option", "prices", "provider", "question", "sender", "sizing", "warmup"),
     "sentences": ("advice", "sender", "sizing", "words"),
-    "card": ("advice", "provider", "question", "sentences", "words"),
+    "card": ("advice", "experiment", "provider", "question", "sentences", "sizing", "summary", "words"),
     "look": ("estimate", "experiment", "option", "question", "sender", "summary"),
     "app": ("advice", "card", "look", "option", "plot", "question", "tool", "words"),
     "report": ("estimate", "experiment", "plot", "receiver", "reputation", "sizing"),
