@@ -702,6 +702,16 @@ def splits(lanes: Sequence[Lane]) -> bool:
 
     Not where accounts queue apart, where a schedule is kept to from day to day, or where a reply is held: how long a
     message waited for another's would then depend on more than what became of it.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        The alternative's channels, on their way to each provider.
+
+    Returns
+    -------
+    bool
+        Whether `by_day` may be told several days.
     """
     return all(
         not lane.by_account and lane.warmup is None and not any(limit.holds for limit in lane.provider.limits)
@@ -721,10 +731,12 @@ def by_day(
 
     Parameters
     ----------
-    lanes, receivers, duration, rng, incidents
-        As for `simulate`; several days only where the lanes can be split (`splits`).
+    lanes
+        As for `simulate`; several days only where they can be split (`splits`).
     days : iterable of (float, Messages)
         What is offered, and until when, in seconds; the last of them until `duration`.
+    receivers, duration, rng, incidents
+        As for `simulate`.
 
     Yields
     ------
@@ -805,7 +817,20 @@ class Route:
 
 
 def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[Route]]:
-    """Return the sending addresses of an alternative, and its queues."""
+    """Return the sending addresses of an alternative, and its queues.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        The alternative's channels, on their way to each provider.
+    messages : Messages
+        What is offered.
+
+    Returns
+    -------
+    tuple of (list of str, list of Route)
+        The addresses by their positions, and a route for each queue.
+    """
     addresses: list[str] = []
     first: dict[str, int] = {}
     found: list[Route] = []

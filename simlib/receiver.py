@@ -220,7 +220,18 @@ MEASURES: Final = {
 
 
 def is_scaled(limit: Limit) -> bool:
-    """Whether what a mailbox provider thinks of an IP changes this limit: one on messages from it in some time."""
+    """Whether what a mailbox provider thinks of an IP changes this limit: one on messages from it in some time.
+
+    Parameters
+    ----------
+    limit : Limit
+        Any of a provider.
+
+    Returns
+    -------
+    bool
+        False for a limit on anything else.
+    """
     return (
         limit.per == "ip" and limit.count == "messages" and limit.limit is not None and limit.limit.period is not None
     )

@@ -232,6 +232,11 @@ class TokenBucket:
 class InUse:
     """At most `limit` at once: what is taken lasts until it is given back.
 
+    Parameters
+    ----------
+    limit : float
+        How much there may be, in the unit of what is counted.
+
     Examples
     --------
     >>> three = InUse(limit=3)
@@ -291,6 +296,11 @@ def rescale(window: Window, limit: Limit, factor: float, now: float) -> None:
     now : float
         The time, in seconds.
 
+    Raises
+    ------
+    ValueError
+        If the limit has no period.
+
     Examples
     --------
     >>> minute = SlidingWindow(limit=10, period=60)
@@ -322,6 +332,16 @@ def window_of(limit: Limit, since_midnight: float, since_utc_midnight: float) ->
         A limit that is not off.
     since_midnight, since_utc_midnight : float
         How long before second 0 the day began, on the provider's clock and in UTC; in seconds.
+
+    Returns
+    -------
+    Window
+        With nothing taken.
+
+    Raises
+    ------
+    ValueError
+        If the limit is off.
     """
     if limit.limit is None:
         raise ValueError(f"limit must not be off, got {limit.id}")

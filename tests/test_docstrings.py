@@ -1,14 +1,24 @@
 """What `?` shows of a public name: what it is, each parameter, what comes back, what is refused, an example that runs.
 
-Public is what `simlib.__all__` names, and what the modules among these name. pytest runs the examples.
+Of what `simlib.__all__` names, and what the modules among these name, all of that, of methods too; of what any other
+module names, all but examples and methods. pytest runs the examples.
 """
 
+import ast
+import importlib
 import inspect
+import pkgutil
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from numpydoc.validate import validate
+from pydantic import BaseModel
 
+import fake_servers
+import loadtests
 import simlib
 
 NAMED = {
@@ -47,8 +57,14 @@ MEMBERS = {
 ALL = {**OUTER, **MEMBERS}
 
 
+@cache
+def errors(name: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = validate(name)["errors"]
+    return found
+
+
 def wrong(names: Iterable[str], codes: set[str]) -> dict[str, list[str]]:
-    found = {name: [f"{code}: {text}" for code, text in validate(name)["errors"] if code in codes] for name in names}
+    found = {name: [f"{code}: {text}" for code, text in errors(name) if code in codes] for name in names}
     return {name: errors for name, errors in found.items() if errors}
 
 
@@ -65,4 +81,60 @@ def test_what_refuses_bad_input_says_so() -> None:
     refusing = [name for name, one in ALL.items() if inspect.isfunction(one) and "raise " in inspect.getsource(one)]
     assert len(refusing) > 10
     silent = [name for name in refusing if "\nRaises\n------\nValueError\n" not in (inspect.getdoc(ALL[name]) or "")]
+    assert silent == []
+
+
+LEAVE_ALONE = ("loadtests.user", "loadtests.locustfile", "__main__")
+"""Importing Locust patches the sockets of this process, importing a `__main__` runs it."""
+
+
+def everything() -> Iterator[tuple[str, Any]]:
+    """Yield each function and class that a module of ours names as its own."""
+    for package in (simlib, fake_servers, loadtests):
+        for _, name, _ in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            module = None if name.endswith(LEAVE_ALONE) else importlib.import_module(name)
+            for inner in getattr(module, "__all__", ()):
+                one = getattr(module, inner)
+                if inspect.isclass(one) or inspect.isfunction(one):
+                    yield f"{name}.{inner}", one
+
+
+EVERYTHING = dict(everything())
+
+
+def undocumented(name: str, one: Any) -> set[str]:
+    """Return the parameters that nothing is said about; the fields of a file's table are DESIGN's (§5 and §6)."""
+    if inspect.isclass(one) and (issubclass(one, BaseModel) or getattr(one, "_is_protocol", False)):
+        return set()
+    texts = [text for code, text in errors(name) if code == "PR01"]
+    missing = {found for text in texts for found in re.findall(r"'(\w+)'", text) if not found.startswith("_")}
+    return {found for found in missing if not re.search(rf"^(\w+, )*{found}\b.* : ", inspect.getdoc(one) or "", re.M)}
+
+
+def raises(one: Callable[..., object]) -> bool:
+    """Whether a function raises a ValueError itself, and not only to catch it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
+    caught = {id(inner) for outer in ast.walk(tree) if isinstance(outer, ast.Try) for part in outer.body
+              for inner in ast.walk(part) if outer.handlers}  # fmt: skip
+    return any(
+        isinstance(node, ast.Raise) and id(node) not in caught and "ValueError" in ast.unparse(node)
+        for node in ast.walk(tree)
+    )
+
+
+def test_every_module_says_what_its_functions_and_classes_are_and_take() -> None:
+    assert len(EVERYTHING) > 250
+    assert wrong(EVERYTHING, NAMED - {"PR01", "PR04", "PR06"}) == {}
+    missing = {name: undocumented(name, one) for name, one in EVERYTHING.items()}
+    assert {name: found for name, found in missing.items() if found} == {}
+
+
+def test_every_module_says_what_comes_back_and_what_is_refused() -> None:
+    functions = [name for name, one in EVERYTHING.items() if inspect.isfunction(one)]
+    assert wrong(functions, TOLD - {"EX01"}) == {}
+    silent = [
+        name
+        for name in functions
+        if raises(EVERYTHING[name]) and "\nRaises\n------\nValueError\n" not in (inspect.getdoc(EVERYTHING[name]) or "")
+    ]
     assert silent == []
