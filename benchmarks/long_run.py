@@ -5,15 +5,15 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 
 from simlib.experiment import days
-from simlib.record import frame
+from simlib.record import frame, write
 from simlib.scenario import Scenario
 from simlib.summary import Tally
 
@@ -25,17 +25,18 @@ def measured(duration: str, path: Path) -> dict[str, float]:
     """Run it once for so long and write its record; return attempts, messages, CPU seconds and the peak in bytes."""
     scenario = Scenario.load(POOL).replace(duration=duration)
     tally = Tally(scenario, scenario.lanes(NAME))
-    attempts, writer, began = 0, None, time.process_time()
-    for part in days(scenario, NAME):
-        tally.add(part)
-        attempts += len(part.rows)
-        table = pa.Table.from_pandas(frame(part, scenario.zero), preserve_index=False)
-        writer = writer or pq.ParquetWriter(path, table.schema)
-        writer.write_table(table.cast(writer.schema))
-        if sys.stderr.isatty():
-            print(f"\r{scenario.name}: day {part.messages.created_at.max() / 86400:.0f}", end="", file=sys.stderr)
-    if writer is not None:
-        writer.close()
+    attempts, began = 0, time.process_time()
+
+    def parts() -> Iterator[pd.DataFrame]:
+        nonlocal attempts
+        for part in days(scenario, NAME):
+            tally.add(part)
+            attempts += len(part.rows)
+            yield frame(part, scenario.zero)
+            if sys.stderr.isatty():
+                print(f"\r{scenario.name}: day {part.messages.created_at.max() / 86400:.0f}", end="", file=sys.stderr)
+
+    write(parts(), path, {"scenario": scenario.name})
     offered = sum(one.numbers["offered"] for one in tally.summaries().values())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"attempts": attempts, "offered": offered, "seconds": time.process_time() - began, "peak": peak}

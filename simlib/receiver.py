@@ -1097,10 +1097,15 @@ def render(
     if "{host}" in text:
         values["host"] = f"SENDLAB{int(_digest(provider, session, size=2), 16) % 10_000:04}"
     if "{id}" in text:
-        values["id"] = _digest(provider, session, transaction, size=8)
+        values["id"] = said_id(provider, session, transaction)
     if "{time" in text:
         values["time"] = _Clock.fromtimestamp(clock.timestamp(), dt.UTC)
     return text.format_map(values)
+
+
+def said_id(provider: str, session: int, transaction: int) -> str:
+    """Return what `{id}` becomes in a sentence."""
+    return hashlib.blake2b(f"{provider}/{session}/{transaction}".encode(), digest_size=8).hexdigest()
 
 
 class _Clock(dt.datetime):

@@ -2,18 +2,22 @@
 
 import datetime as dt
 import json
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simlib.channel import Attempts
-from simlib.receiver import render
+from simlib.receiver import render, said_id
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["frame", "ledger"]
+__all__ = ["frame", "ledger", "write"]
+
+Ints = np.typing.NDArray[np.int64]
 
 
 def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
@@ -45,46 +49,103 @@ def frame(attempts: Attempts, zero: dt.datetime) -> "pd.DataFrame":
     ('us-0', 250, '2026-12-01 09:00:00+09:00')
     """
     import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     messages = attempts.messages
     message = attempts["message"].astype(int)
     kind = attempts["kind"].astype(int)
-    sender = messages.sender[message]
-    created_at = messages.created_at[message]
+    sender, tenant = messages.sender[message], messages.tenant[message]
+    ip = attempts["ip"].astype(int)
+
+    def text(values: Iterable[str], positions: Ints) -> Any:
+        """Put what is said many times in place of its positions: no row is an object of its own."""
+        return pa.array(values, pa.large_string()).take(pa.array(positions))
 
     def said(position: int) -> Any:
-        return np.array([kind[position] for kind in attempts.kinds], dtype=object)[kind]
+        return text([str(kind[position]) for kind in attempts.kinds], kind)
 
+    ids = text([f"{name}-" for name in messages.quoted()], tenant)
+    numbers = pa.array(messages.number[message]).cast(pa.large_string())
+    addresses = [*attempts.ips, ""]
     columns: dict[str, Any] = {
-        "message_id": np.array(messages.ids(), dtype=object)[message],
-        "label": np.array(messages.labels or ("",), dtype=object)[messages.label[message]],
-        "tenant": np.array(messages.tenants, dtype=object)[messages.tenant[message]],
-        "sender": np.array(messages.addresses, dtype=object)[sender],
+        "message_id": pc.binary_join_element_wise(ids, numbers, pa.scalar("", pa.large_string())),
+        "label": text(messages.labels or ("",), messages.label[message]),
+        "tenant": text(messages.tenants, tenant),
+        "sender": text(messages.addresses, sender),
         "recipients": messages.recipients[message],
         "bytes": messages.bytes[message],
-        "ip": np.array([*attempts.ips, ""], dtype=object)[attempts["ip"].astype(int)],
+        "ip": text(addresses, ip % len(addresses)),
         "provider": said(0),
         "retry": attempts["retry"].astype(int),
     }
     for name, seconds in (
-        ("created_at", created_at),
+        ("created_at", messages.created_at[message]),
         ("started_at", attempts["started"]),
         ("ended_at", attempts["ended"]),
     ):
-        columns[name] = pd.Timestamp(zero) + pd.to_timedelta(seconds, unit="s")
+        columns[name] = (pd.Timestamp(zero) + pd.to_timedelta(seconds, unit="s")).as_unit("ns")  # with no rows, too
         columns[f"{name}_s"] = seconds
     columns |= {
         "held": attempts["held"],
         "stage": said(4),
-        "code": said(1).astype(int),
+        "code": np.array([kind[1] for kind in attempts.kinds], dtype=int)[kind],
         "enhanced": said(2),
-        "text": _texts(attempts, zero, said(3), columns["sender"], columns["ip"]),
+        "text": text(*_texts(attempts, zero, kind, sender, ip)),
         "limit": said(5),
         "final": attempts["final"] > 0,
         "session": attempts["session"].astype(int),
         "transaction": attempts["transaction"].astype(int),
     }
+    columns |= {name: pd.array(c, dtype="str") for name, c in columns.items() if isinstance(c, pa.Array)}
     return pd.DataFrame(columns)
+
+
+RECURRING = (
+    *("alternative", "replication", "label", "tenant", "sender", "ip", "provider", "retry"),
+    *("recipients", "bytes", "stage", "code", "enhanced", "limit", "transaction"),
+)
+"""Columns whose values recur; a dictionary of the others, numbers and moments, is time and space for nothing."""
+
+
+def write(frames: "Iterable[pd.DataFrame]", path: Path, about: Mapping[str, str]) -> None:
+    """Write tables of the record as one Parquet file, a row group each, so that they needn't fit into memory together.
+
+    Parameters
+    ----------
+    frames : iterable of DataFrame
+        As of `frame`, at least one, all with the same columns.
+    path : Path
+        The file; one that is there is overwritten.
+    about : mapping of str to str
+        What to note in the file's metadata.
+
+    Raises
+    ------
+    OSError
+        If the file can't be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "attempts.parquet")
+    ...     write([pd.DataFrame({"code": [250, 250]}), pd.DataFrame({"code": [421]})], file, {"seed": "1"})
+    ...     pd.read_parquet(file)["code"].tolist()
+    [250, 250, 421]
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+    first = next(tables)
+    noted = {key.encode(): value.encode() for key, value in about.items()}
+    schema = first.schema.with_metadata({**(first.schema.metadata or {}), **noted})
+    recurring = [name for name in RECURRING if name in schema.names]
+    with pq.ParquetWriter(path, schema, use_dictionary=recurring) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(schema))
 
 
 def ledger(path: str | Path) -> "pd.DataFrame":
@@ -133,18 +194,35 @@ def ledger(path: str | Path) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _texts(attempts: Attempts, zero: dt.datetime, texts: Any, senders: Any, ips: Any) -> Any:
-    """Fill the placeholders of the sentences in, as of the moment each reply left."""
-    for row in np.flatnonzero(["{" in text for text in texts]).tolist():
-        provider, account = attempts.queues[int(attempts["queue"][row])][1:]
-        texts[row] = render(
-            texts[row],
-            provider=provider,
-            clock=zero + dt.timedelta(seconds=float(attempts["ended"][row])),
-            session=int(attempts["session"][row]),
-            transaction=int(attempts["transaction"][row]),
-            ip=ips[row],
-            account=account or ips[row],
-            sender=senders[row],
-        )
-    return texts
+def _texts(attempts: Attempts, zero: dt.datetime, kind: Ints, sender: Ints, ip: Ints) -> tuple[list[str], Ints]:
+    """Return sentences, placeholders filled in as of the moment each reply left, and which of them each row has."""
+    found = [text for _, _, _, text, _, _ in attempts.kinds]
+    which = kind.copy()
+    for number, (provider, _, _, text, _, _) in enumerate(attempts.kinds):
+        if "{" not in text:
+            continue
+        rows = np.flatnonzero(kind == number)
+        which[rows] = np.arange(len(found), len(found) + len(rows))
+        sessions, transactions = (attempts[name][rows].astype(int).tolist() for name in ("session", "transaction"))
+        before, id_, after = text.partition("{id}")
+        if id_ and not {"{", "}"} & {*before, *after}:  # most of a long record: accepted, queued as so and so
+            found += [f"{before}{said_id(provider, *one)}{after}" for one in zip(sessions, transactions, strict=True)]
+            continue
+        queues, ended = attempts["queue"][rows].astype(int).tolist(), attempts["ended"][rows].tolist()
+        for queue, moment, session, transaction, own, place in zip(
+            queues, ended, sessions, transactions, sender[rows].tolist(), ip[rows].tolist(), strict=True
+        ):
+            address = attempts.ips[place] if place >= 0 else ""
+            found.append(
+                render(
+                    text,
+                    provider=provider,
+                    clock=zero + dt.timedelta(seconds=moment),
+                    session=session,
+                    transaction=transaction,
+                    ip=address,
+                    account=attempts.queues[queue][2] or address,
+                    sender=attempts.messages.addresses[own],
+                )
+            )
+    return found, which

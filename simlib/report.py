@@ -6,10 +6,10 @@ import re
 import textwrap
 from collections.abc import Collection, Mapping
 from html import escape
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simlib import record
 from simlib.estimate import Estimate
 from simlib.experiment import Result
 from simlib.receiver import is_scaled
@@ -441,7 +441,8 @@ def write(
 
     try:
         draft("summary.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        _write_attempts(result, draft("attempts.parquet"))
+        about = {"scenario": result.scenario.name, "seed": str(result.seed)}
+        record.write(result.frames(), draft("attempts.parquet"), about)
         for name, figure in {**figures(result), **(more or {})}.items():
             plot.save(figure, draft(f"{name}.png"))
         for path, drafted in drafts.items():
@@ -450,17 +451,3 @@ def write(
         for drafted in drafts.values():
             drafted.unlink(missing_ok=True)
     return list(drafts)
-
-
-def _write_attempts(result: Result, path: Path) -> None:
-    """Write the record of every run, one after the other: they needn't fit into memory together."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    frames = (pa.Table.from_pandas(frame, preserve_index=False) for frame in result.frames())
-    first = next(frames)
-    about = {b"scenario": result.scenario.name.encode(), b"seed": str(result.seed).encode()}
-    schema = first.schema.with_metadata({**(first.schema.metadata or {}), **about})
-    with pq.ParquetWriter(path, schema) as writer:
-        for table in chain([first], frames):
-            writer.write_table(table.cast(schema))

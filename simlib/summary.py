@@ -10,6 +10,7 @@ import numpy as np
 from simlib.channel import Attempts, Lane
 from simlib.scenario import Scenario
 from simlib.windows import INSTANT
+from simlib.workload import Messages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,28 +165,34 @@ class Tally:
         message, code, limit, late = _columns(attempts, lanes)
         fates = _fates(attempts, message, code, late)
         causes, throttled_by = _causes(attempts, message, limit, late, self._scenario.duration)
-        counted = messages.created_at >= self._scenario.transient
-        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros_like(counted)])
+        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros(len(messages), dtype=bool)])
         kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
-        for position, tenant in enumerate(messages.tenants):
+        begun = ~np.isnan(attempts["started"])
+        answered = begun & ~np.isnan(attempts["ended"])
+        last = np.where(attempts["final"] > 0, attempts["kind"], -1).astype(int)
+        own, tries = _by_tenant(messages, message, self._scenario.transient)
+        for tenant, mine, rows in zip(messages.tenants, own, tries, strict=True):
             if _ends_at_mx(tenant, lanes) is None:
                 continue  # a neighbour that this alternative leaves out
-            mine = counted & (messages.tenant == position)
             sums = self._found.setdefault(tenant, _Sums())
-            _count(sums, attempts, fates, mine, mine[message], code, self._scenario.deadline_at)
-            sums.add("throttled", (throttled & mine).sum())
-            late_anyway = mine & fates.accepted & throttled
-            sums.add("throttled_accepted", late_anyway.sum())
+            sums.add("attempts", np.count_nonzero(begun[rows]))
+            _count(sums, messages, fates, mine, code[rows[answered[rows]]], self._scenario.deadline_at)
+            accepted, over = fates.accepted[mine], throttled[mine]
+            sums.add("throttled", np.count_nonzero(over))
+            late_anyway = mine[accepted & over]
+            sums.add("throttled_accepted", len(late_anyway))
             sums.add("throttled_delay", (fates.accepted_at[late_anyway] - messages.created_at[late_anyway]).sum())
-            held = mine & fates.accepted & (kept > INSTANT)
-            sums.add("held", held.sum())
-            sums.add("held_for", kept[held].sum())
-            sums.held_max = max(sums.held_max, float(kept[held].max(initial=0.0)))
+            mine_kept = kept[mine]
+            held = mine_kept[accepted & (mine_kept > INSTANT)]
+            sums.add("held", len(held))
+            sums.add("held_for", held.sum())
+            sums.held_max = max(sums.held_max, float(held.max(initial=0.0)))
             for name, by in throttled_by.items():
-                sums.refusals[name] = sums.refusals.get(name, 0.0) + float((by & mine).sum())
+                sums.refusals[name] = sums.refusals.get(name, 0.0) + float(np.count_nonzero(by[mine]))
+            taken = mine[accepted]
             for name, seconds in causes.items():
-                sums.bound_by[name] = sums.bound_by.get(name, 0.0) + float(seconds[mine & fates.accepted].sum())
-            for name, times in _other_refusals(attempts, mine[message]).items():
+                sums.bound_by[name] = sums.bound_by.get(name, 0.0) + float(seconds[taken].sum())
+            for name, times in _other_refusals(attempts, last[rows]).items():
                 sums.other_refusals[name] = sums.other_refusals.get(name, 0.0) + times
 
     def summaries(self) -> dict[str, Summary]:
@@ -218,29 +225,57 @@ class _Sums:
         self.total[name] = self.total.get(name, 0.0) + float(amount)
 
 
-def _other_refusals(attempts: Attempts, rows: Bools) -> dict[str, float]:
-    """Count the messages that ended with a reply that isn't a limit's: a credential's, a block list's, none at all."""
-    last = np.bincount(attempts["kind"][rows & (attempts["final"] > 0)].astype(int), minlength=len(attempts.kinds))
+def _by_tenant(messages: Messages, message: Ints, transient: float) -> tuple[list[Ints], list[Ints]]:
+    """Return the positions of each tenant's messages, and of their attempts, in order; those of the transient left out.
+
+    Sorted once, not searched through for each of a pool's many tenants.
+    """
+    counted = messages.created_at >= transient
+    groups = []
+    for chosen in (counted, counted[message]):
+        here = np.flatnonzero(chosen)
+        tenant = messages.tenant[here if chosen is counted else message[here]]
+        bounds = np.cumsum(np.bincount(tenant, minlength=len(messages.tenants)))[:-1]
+        small = tenant.astype(np.min_scalar_type(len(messages.tenants)))  # sorted by counting
+        groups.append(np.split(here[np.argsort(small, kind="stable")], bounds))
+    return groups[0], groups[1]
+
+
+def _other_refusals(attempts: Attempts, last: Ints) -> dict[str, float]:
+    """Count the messages that ended with a reply that isn't a limit's: a credential's, a block list's, none at all.
+
+    `last` has the kind of each attempt that was a message's last, -1 for the others.
+    """
+    counts = np.bincount(last + 1, minlength=len(attempts.kinds) + 1)[1:]
     found: dict[str, float] = {}
-    for count, (_, code, enhanced, _, stage, limit) in zip(last.tolist(), attempts.kinds, strict=True):
+    for count, (_, code, enhanced, _, stage, limit) in zip(counts.tolist(), attempts.kinds, strict=True):
         if count and not limit and not 200 <= code < 300:
             said = " ".join(part for part in (str(code), enhanced) if part) if code else "no reply"
             found[f"{said} at {stage}"] = found.get(f"{said} at {stage}", 0.0) + count
     return found
 
 
-def _columns(attempts: Attempts, lanes: Sequence[Lane]) -> tuple[Ints, Floats, Any, Bools]:
-    """Return each attempt's message, reply code and limit, and whether it was accepted at once but moved on late."""
+def _limits(attempts: Attempts) -> list[str]:
+    return [name for name in dict.fromkeys(kind[5] for kind in attempts.kinds) if name]
+
+
+def _columns(attempts: Attempts, lanes: Sequence[Lane]) -> tuple[Ints, Floats, Ints, Bools]:
+    """Return each attempt's message, reply code and limit, and whether it was accepted at once but moved on late.
+
+    A limit is a position in `_limits`, or -1.
+    """
     kind = attempts["kind"].astype(int)
     code = np.array([kind[1] for kind in attempts.kinds], dtype=float)[kind]
-    limit = np.array([kind[5] for kind in attempts.kinds], dtype=object)[kind]
-    accepts_late = [
+    place = {name: position for position, name in enumerate(_limits(attempts))}
+    limit = np.array([place.get(kind[5], -1) for kind in attempts.kinds], dtype=int)[kind]
+    accepts_late = {
         f"{lane.provider.name}/{one.id}"
         for lane in lanes
         for one in lane.provider.limits
         if one.on_excess == "accept_late"
-    ]
-    return attempts["message"].astype(int), code, limit, np.isin(limit, accepts_late) & (attempts["held"] > 0)
+    }
+    late = np.array([kind[5] in accepts_late for kind in attempts.kinds], dtype=bool)[kind]
+    return attempts["message"].astype(int), code, limit, late & (attempts["held"] > 0)
 
 
 def _ends_at_mx(tenant: str, lanes: Sequence[Lane]) -> bool | None:
@@ -248,7 +283,7 @@ def _ends_at_mx(tenant: str, lanes: Sequence[Lane]) -> bool | None:
     return all(role == "delivery" for role in roles) if roles else None
 
 
-def _fates(attempts: Attempts, message: Any, code: Floats, late: Bools) -> _Fates:
+def _fates(attempts: Attempts, message: Ints, code: Floats, late: Bools) -> _Fates:
     count = len(attempts.messages)
     final = attempts["final"] > 0
     accepted, rejected, expired = (np.zeros(count, dtype=bool) for _ in range(3))
@@ -278,28 +313,23 @@ def _lost_at_the_dot(attempts: Attempts) -> Bools:
     return lost
 
 
-def _count(
-    sums: _Sums, attempts: Attempts, fates: _Fates, mine: Bools, rows: Bools, code: Floats, deadline: float | None
-) -> None:
-    """Add one tenant's messages and attempts."""
-    created_at = attempts.messages.created_at
-    tried = rows & ~np.isnan(attempts["started"])
-    ended = tried & ~np.isnan(attempts["ended"])
-    delay = (fates.accepted_at - created_at)[mine]
-    wait = (fates.first_start - created_at)[mine]
+def _count(sums: _Sums, messages: Messages, fates: _Fates, mine: Ints, answers: Floats, deadline: float | None) -> None:
+    """Add one tenant's messages, and the codes of the replies that it got."""
+    created_at, accepted_at = messages.created_at[mine], fates.accepted_at[mine]
+    delay = accepted_at - created_at
+    wait = fates.first_start[mine] - created_at
     wait = wait[np.isfinite(wait)]
     for name, amount in (
-        ("offered", mine.sum()),
-        ("accepted", (fates.accepted & mine).sum()),
-        ("rejected", (fates.rejected & mine).sum()),
-        ("expired", (fates.expired & mine).sum()),
-        ("duplicates", (fates.copies[mine] > 1).sum()),
-        ("ambiguous", (fates.ambiguous & mine).sum()),
-        ("on_time", 0 if deadline is None else (fates.accepted_at[mine] <= deadline).sum()),
-        ("within_hour", (delay <= HOUR).sum()),
-        ("attempts", tried.sum()),
-        ("deferred_attempts", (ended & ((code < 200) | ((code >= 400) & (code < 500)))).sum()),
-        ("rejected_attempts", (ended & (code >= 500)).sum()),
+        ("offered", len(mine)),
+        ("accepted", np.count_nonzero(fates.accepted[mine])),
+        ("rejected", np.count_nonzero(fates.rejected[mine])),
+        ("expired", np.count_nonzero(fates.expired[mine])),
+        ("duplicates", np.count_nonzero(fates.copies[mine] > 1)),
+        ("ambiguous", np.count_nonzero(fates.ambiguous[mine])),
+        ("on_time", 0 if deadline is None else np.count_nonzero(accepted_at <= deadline)),
+        ("within_hour", np.count_nonzero(delay <= HOUR)),
+        ("deferred_attempts", np.count_nonzero((answers < 200) | ((answers >= 400) & (answers < 500)))),
+        ("rejected_attempts", np.count_nonzero(answers >= 500)),
         ("delay", delay[np.isfinite(delay)].sum()),
         ("wait", wait.sum()),
         ("started", len(wait)),
@@ -350,8 +380,8 @@ def _numbers(sums: _Sums, scenario: Scenario, ends_at_mx: bool) -> dict[str, flo
 
 def _causes(
     attempts: Attempts,
-    message: Any,
-    limit: Any,
+    message: Ints,
+    limit: Ints,
     late: Bools,
     duration: float,
 ) -> tuple[dict[str, Floats], dict[str, Bools]]:
@@ -364,7 +394,6 @@ def _causes(
     throttled_by : dict of str to ndarray of bool
         For each limit, whether it made the message late or lost.
     """
-    limits = [name for name in dict.fromkeys(kind[5] for kind in attempts.kinds) if name]
     count = len(attempts.messages)
     due, released, started = attempts["due"], attempts["released"], attempts["started"]
     held, queue = attempts["held"], attempts["queue"]
@@ -372,7 +401,10 @@ def _causes(
     delayed = np.where(late, 0.0, held)  # how long the reply was held, the connection waiting
     # every queue gets a stretch of one long time axis to itself
     shift = queue * (duration + 1.0)
-    order = np.lexsort((attempts["retry"], message))
+    again = np.zeros(count, dtype=bool)
+    again[message[attempts["retry"] > 0]] = True
+    several = np.flatnonzero(again[message])  # sorted, those of a message one after the other
+    order = several[np.lexsort((attempts["retry"][several], message[several]))]
     before = np.full(len(message), math.nan)  # when the attempt before ended
     same = message[order][1:] == message[order][:-1]
     before[order[1:][same]] = ended[order[:-1][same]]
@@ -384,17 +416,17 @@ def _causes(
     throttled_by: dict[str, Bools] = {}
     covered = [np.zeros(len(message)) for _ in spans]
     intervals: list[tuple[Floats, Floats]] = []
-    for name in limits:
-        own = limit == name
+    for position, name in enumerate(_limits(attempts)):
+        own = limit == position
         holding = own & (delayed > INSTANT)
         mine = np.zeros(len(message))
         if holding.any():
             intervals.append(((ended - delayed + shift)[holding], (ended + shift)[holding]))
             union = _union(intervals)
-            for position, (begin, over) in enumerate(spans):
+            for which, (begin, over) in enumerate(spans):
                 overlap = union(over + shift) - union(begin + shift)
-                mine += overlap - covered[position]
-                covered[position] = overlap
+                mine += overlap - covered[which]
+                covered[which] = overlap
         by = np.zeros(count, dtype=bool)
         by[message[own | (attempts["retry"] == 0) & (mine > INSTANT)]] = True
         throttled_by[name] = by

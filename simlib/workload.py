@@ -465,8 +465,12 @@ class Messages:
 
     def ids(self) -> list[str]:
         """Return the message ids, ``us-17`` and so on."""
-        names = [quote(tenant, safe="") for tenant in self.tenants]
+        names = self.quoted()
         return [f"{names[t]}-{n}" for t, n in zip(self.tenant.tolist(), self.number.tolist(), strict=True)]
+
+    def quoted(self) -> list[str]:
+        """Return the tenants' names as message ids have them."""
+        return [quote(tenant, safe="") for tenant in self.tenants]
 
     def at(self, positions: Ints) -> "Messages":
         """Return those at these positions."""
