@@ -444,16 +444,32 @@ def _have(text: str) -> dict[str, int | None]:
 
 def _compare(options: argparse.Namespace) -> int:
     from simlib.experiment import compare
-    from simlib.report import comparison, conclusion, document, own_tenants, write
+    from simlib.report import document
     from simlib.scenario import Scenario
 
     scenario = Scenario.load(options.scenario)
     if options.reading:
         scenario = scenario.replace(readings=dict(options.reading))
     axes = _axes(options.sweep, scenario) if options.sweep else []
-    with _progress("replications", options.json) as tell:
-        result = compare(scenario, options.replications, options.seed, options.jobs, options.as_of, tell)
-        found = document(result)
+    kept = _beside(options.out) if options.out else contextlib.nullcontext()
+    with kept as folder:
+        with _progress("replications", options.json) as tell:
+            keep = Path(folder) if folder else None
+            result = compare(scenario, options.replications, options.seed, options.jobs, options.as_of, tell, keep)
+            found = document(result)
+        return _compared(options, result, found, axes)
+
+
+def _beside(out: Path) -> "tempfile.TemporaryDirectory[str]":
+    """Return a folder for what is needed only meanwhile, on the disk of the results: there is room for them."""
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    return tempfile.TemporaryDirectory(prefix=".sendlab-", dir=there, ignore_cleanup_errors=True)
+
+
+def _compared(options: argparse.Namespace, result: Any, found: dict[str, Any], axes: Any) -> int:
+    """Sweep and search if asked to, write, and tell."""
+    from simlib.report import comparison, conclusion, own_tenants, write
+
     swept = None
     if axes:
         from simlib.sweep import sweep
@@ -474,7 +490,7 @@ def _compare(options: argparse.Namespace) -> int:
         print(json.dumps(found, allow_nan=False))
         return 0
     runs = "1 replication" if result.replications == 1 else f"{result.replications} replications"
-    print(f"{scenario.name}: {runs}, seed {result.seed}, facts as of {result.as_of}")
+    print(f"{result.scenario.name}: {runs}, seed {result.seed}, facts as of {result.as_of}")
     for tenant in own_tenants(result):
         offered = result.estimate(result.baseline, tenant, "offered")
         print(f"\n{tenant} offers {offered.mean:,.0f} messages; ± is half of a 95 % interval\n")

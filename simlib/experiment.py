@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from simlib import summary
 from simlib.channel import Attempts, by_day, splits
 from simlib.estimate import Estimate, paired, wilson
 from simlib.fairness import Fairness, gather, shares
+from simlib.kept import keeping, kept
 from simlib.record import frame
 from simlib.scenario import Scenario
 from simlib.summary import METRICS, Summary, Tally
@@ -153,6 +155,8 @@ class Result:
         As given to `compare`: what is simulated later is simulated the same way.
     progress : callable, optional
         As given to `compare`.
+    keep : Path, optional
+        As given to `compare`: where the record is that `attempts`, `frames`, `timeline` and `delays` are told from.
 
     Examples
     --------
@@ -173,6 +177,7 @@ class Result:
     runs: Runs = field(repr=False)
     jobs: int | None = field(default=None, repr=False)
     progress: Progress | None = field(default=None, repr=False)
+    keep: Path | None = field(default=None, repr=False)
 
     @cached_property
     def under(self) -> Mapping[Reading, Runs]:
@@ -182,7 +187,7 @@ class Result:
             for limit, reading in self.scenario.readings_of(alternative, self.as_of):
                 other = self.scenario.replace(readings={limit: reading})
                 variants.append(((limit, reading), alternative, other))
-        found = _simulate_all(variants, self.replications, self.seed, self.jobs, self.as_of, self.progress)
+        found = _simulate_all(variants, self.replications, self.seed, self.jobs, self.as_of, self.progress, None)
         return {key: runs for key, runs in found.items() if key is not None}
 
     @property
@@ -513,7 +518,7 @@ class Result:
 
     @cached_property
     def attempts(self) -> "pd.DataFrame":
-        """Every attempt of every replication and alternative (DESIGN §8); simulated again when first asked."""
+        """Every attempt of every replication and alternative (DESIGN §8); simulated again unless `keep` has them."""
         import pandas as pd
 
         return pd.concat(self.frames(), ignore_index=True)
@@ -528,11 +533,19 @@ class Result:
         """
         for alternative in self.runs:
             for replication in range(self.replications):
-                for attempts in days(self.scenario, alternative, self.seed, replication, self.as_of):
+                for attempts in self._parts(alternative, replication):
                     found = frame(attempts, self.scenario.zero)
                     found.insert(0, "alternative", alternative)
                     found.insert(1, "replication", replication)
                     yield found
+
+    def _parts(self, alternative: str, replication: int) -> Iterator[Attempts]:
+        """Yield the record of a run, long ones a day at a time: what was kept, else simulated again."""
+        if self.keep is not None and alternative in self.runs and replication < self.replications:
+            path = _place(self.keep, list(self.runs).index(alternative), replication)
+            if path.exists():
+                return kept(path)
+        return days(self.scenario, alternative, self.seed, replication, self.as_of)
 
     def timeline(self, alternative: str, tenant: str | None = None, replication: int = 0) -> "pd.DataFrame":
         """Return what happened in each minute of a run: accepted, held, refused; see `plot.timeline`.
@@ -554,7 +567,7 @@ class Result:
         lanes = self.scenario.lanes(alternative, self.as_of)
         found = [
             summary.timeline(attempts, self.scenario, lanes, tenant)
-            for attempts in days(self.scenario, alternative, self.seed, replication, self.as_of)
+            for attempts in self._parts(alternative, replication)
         ]
         return functools.reduce(lambda one, other: one.add(other, fill_value=0).astype(one.dtypes), found)
 
@@ -578,7 +591,7 @@ class Result:
             Seconds.
         """
         lanes = self.scenario.lanes(alternative, self.as_of)
-        parts = days(self.scenario, alternative, self.seed, replication, self.as_of)
+        parts = self._parts(alternative, replication)
         return np.sort(np.concatenate([summary.delays(part, self.scenario, lanes, tenant) for part in parts]))
 
     def fairness(self, alternative: str, tenant: str) -> Fairness:
@@ -667,6 +680,7 @@ def compare(
     jobs: int | None = None,
     as_of: dt.date | None = None,
     progress: Progress | None = None,
+    keep: Path | None = None,
 ) -> Result:
     """Simulate every alternative on the same arrivals, so many times.
 
@@ -684,6 +698,9 @@ def compare(
         The date whose facts apply; the scenario's by default.
     progress : callable, optional
         Told how many replications are done, of how many.
+    keep : Path, optional
+        An empty folder. The record is kept there, so that what is made of it later (`Result.attempts`, `frames`,
+        `timeline`, `delays`) needn't be simulated again; some 60 bytes an attempt.
 
     Returns
     -------
@@ -693,7 +710,7 @@ def compare(
     Raises
     ------
     ValueError
-        If `replications` or `jobs` is less than 1.
+        If `replications` or `jobs` is less than 1, or `keep` isn't empty.
 
     Examples
     --------
@@ -708,9 +725,15 @@ def compare(
     for name, value in (("replications", replications), ("jobs", jobs)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if keep is not None and any(keep.iterdir()):
+        raise ValueError(f"keep must be an empty folder, so that nothing else is taken for the record, got {keep}")
     variants: list[Variant] = [(None, alternative, scenario) for alternative in scenario.alternatives]
-    runs = _simulate_all(variants, replications, seed, jobs, as_of, progress)[None]
-    return Result(scenario, as_of or scenario.date, replications, seed, runs, jobs, progress)
+    runs = _simulate_all(variants, replications, seed, jobs, as_of, progress, keep)[None]
+    return Result(scenario, as_of or scenario.date, replications, seed, runs, jobs, progress, keep)
+
+
+def _place(keep: Path, alternative: int, replication: int) -> Path:
+    return keep / f"{alternative}-{replication}"
 
 
 def _simulate_all(
@@ -720,20 +743,21 @@ def _simulate_all(
     jobs: int | None,
     as_of: dt.date | None,
     progress: Progress | None,
+    keep: Path | None,
 ) -> "dict[Reading | None, Runs]":
     """Run every variant so many times, in several processes if that is worth it; the result doesn't depend on it."""
     if not variants:
         return {}
     tell = progress or (lambda done, of: None)
     began = time.perf_counter()
-    found = [_replicate(variants, seed, 0, as_of, lambda done: tell(done, replications))]
+    found = [_replicate(variants, seed, 0, as_of, keep, lambda done: tell(done, replications))]
     tell(1, replications)
     rest = (time.perf_counter() - began) * (replications - 1)
     workers = min(jobs or (os.cpu_count() or 1), max(1, replications - 1))
     if workers > 1 and (jobs is not None or rest > WORTH_PROCESSES):
         from joblib import Parallel, delayed
 
-        tasks = (delayed(_replicate)(variants, seed, number, as_of) for number in range(1, replications))
+        tasks = (delayed(_replicate)(variants, seed, number, as_of, keep) for number in range(1, replications))
         with _deaf_children():
             results = Parallel(n_jobs=workers, return_as="generator")(tasks)
         with warnings.catch_warnings(), contextlib.closing(results):
@@ -743,7 +767,7 @@ def _simulate_all(
                 tell(len(found), replications)
     else:
         for number in range(1, replications):
-            found.append(_replicate(variants, seed, number, as_of))
+            found.append(_replicate(variants, seed, number, as_of, keep))
             tell(len(found), replications)
     runs: dict[Reading | None, dict[str, list[Mapping[str, Summary]]]] = {}
     for key, alternative, _ in variants:
@@ -769,6 +793,7 @@ def _replicate(
     seed: int,
     replication: int,
     as_of: dt.date | None,
+    keep: Path | None = None,
     tell: Callable[[float], None] = lambda done: None,
 ) -> dict[tuple[Reading | None, str], dict[str, Summary]]:
     """Run every variant once, on the same messages; tell what share is done, where that takes several days."""
@@ -778,11 +803,16 @@ def _replicate(
     for place, (key, alternative, scenario) in enumerate(variants):
         lanes = scenario.lanes(alternative, as_of)
         tally = Tally(scenario, lanes)
+        parts: Iterable[Attempts]
         if messages is not None:
-            tally.add(run(scenario, alternative, seed, replication, as_of, messages))
+            parts = [run(scenario, alternative, seed, replication, as_of, messages)]
         else:
-            for day, attempts in enumerate(days(scenario, alternative, seed, replication, as_of), 1):
-                tally.add(attempts)
+            parts = days(scenario, alternative, seed, replication, as_of)
+        if keep is not None:
+            parts = keeping(parts, _place(keep, place, replication))
+        for day, attempts in enumerate(parts, 1):
+            tally.add(attempts)
+            if messages is None:
                 tell((place + min(1.0, day * DAY / scenario.duration)) / len(variants))
         found[key, alternative] = tally.summaries()
     return found

@@ -1,5 +1,6 @@
 """A run a day at a time: the same messages and the same record as in one go, in memory for a day's mail."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,28 @@ def test_what_is_kept_is_that_of_a_day() -> None:
     """What is yielded does not grow with the number of days."""
     sizes = [len(part.rows) for part in days(question("20d", limits={}), "pool")]
     assert max(sizes) < 1.3 * np.median(sizes)
+
+
+@pytest.mark.parametrize(("duration", "jobs"), [("3d", 1), ("20h", 2)])
+def test_what_is_kept_is_told_without_simulating_again(
+    duration: str, jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = question(duration)
+    simulated = compare(scenario, replications=2, jobs=jobs)
+    expected = simulated.attempts, simulated.timeline("pool", "us", 1), simulated.delays("pool", "us", 1)
+    result = compare(scenario, replications=2, jobs=jobs, keep=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("simlib.experiment.by_day", None)
+        pd.testing.assert_frame_equal(expected[0], result.attempts)
+        pd.testing.assert_frame_equal(expected[1], result.timeline("pool", "us", 1))
+        assert expected[2].tolist() == result.delays("pool", "us", 1).tolist()
+    assert len(list(result.frames())) == 2 * (3 if duration == "3d" else 1)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    pd.testing.assert_frame_equal(expected[1], result.timeline("pool", "us", 1))  # gone: simulated again
+
+
+def test_another_record_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    compare(question("1d"), replications=1, keep=tmp_path)
+    with pytest.raises(ValueError, match="keep must be an empty folder"):
+        compare(question("1d"), replications=1, seed=2, keep=tmp_path)

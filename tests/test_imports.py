@@ -51,9 +51,12 @@ MAY_IMPORT = {
     ),
     "estimate": (),
     "record": ("channel", "receiver"),
+    "kept": ("channel",),
     "summary": ("channel", "scenario", "windows", "workload"),
     "fairness": ("channel", "estimate", "scenario", "summary", "windows"),
-    "experiment": ("channel", "estimate", "fairness", "record", "scenario", "summary", "windows", "workload"),
+    "experiment": (
+        *("channel", "estimate", "fairness", "kept", "record", "scenario", "summary", "windows", "workload"),
+    ),
     "capacity": ("channel", "estimate", "experiment", "scenario", "summary", "workload"),
     "sweep": ("experiment", "facts", "plot", "scenario"),
     "warmup": ("facts",),
