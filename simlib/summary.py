@@ -1,7 +1,7 @@
 """What one run says about each tenant: the metrics, as DESIGN §4 and §7 define them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -164,9 +164,8 @@ class Tally:
         messages, lanes = attempts.messages, self._lanes
         message, code, limit, late = _columns(attempts, lanes)
         fates = _fates(attempts, message, code, late)
-        causes, throttled_by = _causes(attempts, message, limit, late, self._scenario.duration)
-        throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros(len(messages), dtype=bool)])
-        kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(messages))])
+        causes, throttled_by = _causes(attempts, message, code, limit, late, self._scenario.duration)
+        throttled, kept = _throttled(causes, throttled_by, len(messages))
         begun = ~np.isnan(attempts["started"])
         answered = begun & ~np.isnan(attempts["ended"])
         last = np.where(attempts["final"] > 0, attempts["kind"], -1).astype(int)
@@ -183,7 +182,7 @@ class Tally:
             sums.add("throttled_accepted", len(late_anyway))
             sums.add("throttled_delay", (fates.accepted_at[late_anyway] - messages.created_at[late_anyway]).sum())
             mine_kept = kept[mine]
-            held = mine_kept[accepted & (mine_kept > INSTANT)]
+            held = mine_kept[accepted & over & (mine_kept > INSTANT)]
             sums.add("held", len(held))
             sums.add("held_for", held.sum())
             sums.held_max = max(sums.held_max, float(held.max(initial=0.0)))
@@ -381,6 +380,7 @@ def _numbers(sums: _Sums, scenario: Scenario, ends_at_mx: bool) -> dict[str, flo
 def _causes(
     attempts: Attempts,
     message: Ints,
+    code: Floats,
     limit: Ints,
     late: Bools,
     duration: float,
@@ -406,8 +406,10 @@ def _causes(
     several = np.flatnonzero(again[message])  # sorted, those of a message one after the other
     order = several[np.lexsort((attempts["retry"][several], message[several]))]
     before = np.full(len(message), math.nan)  # when the attempt before ended
+    after = np.full(len(message), duration)  # when the next one was due
     same = message[order][1:] == message[order][:-1]
     before[order[1:][same]] = ended[order[:-1][same]]
+    after[order[:-1][same]] = due[order[1:][same]]
     waits_until = np.where(np.isnan(started), duration, started)
     released = np.where(np.isnan(released), waits_until, released)
     spans = [(np.where(np.isnan(before), due, before), due), (due, released), (released, waits_until)]
@@ -432,19 +434,36 @@ def _causes(
         throttled_by[name] = by
         causes[name] = np.bincount(message, mine + np.where(own, held, 0.0), count)
     rest = [over - begin - found for (begin, over), found in zip(spans, covered, strict=True)]
-    kept_back = np.zeros(len(message))  # while it waited for a connection, its IP's reaction was going on
-    if attempts.slowed:
-        those = np.array(attempts.slowed)
-        those[:, 1:] = np.minimum(those[:, 1:], duration)
-        begin, over = (those[:, place] + those[:, 0] * (duration + 1.0) for place in (1, 2))
-        union = _union([*intervals, (begin, over)])
-        kept_back = union(waits_until + shift) - union(released + shift) - covered[2]
+
+    def meanwhile(begin: Floats, over: Floats) -> Any:
+        """Take out of what each waited for a connection how much of it lay in these intervals and in none before."""
+        if not len(begin):
+            return 0.0
+        intervals.append((begin, over))
+        union = _union(intervals)
+        overlap = union(waits_until + shift) - union(released + shift)
+        found, covered[2] = overlap - covered[2], overlap
+        rest[2] -= found
+        return found
+
+    # a 5yz that wasn't final: a quota that is heeded; whoever is behind waits for the same retry
+    quota = (code >= 500) & (attempts["final"] == 0) & ~np.isnan(attempts["ended"])
+    paused = meanwhile((ended + shift)[quota], (after + shift)[quota])
+    those = np.array(attempts.slowed).reshape(-1, 3)
+    kept_back = meanwhile(*(np.minimum(those[:, place], duration) + those[:, 0] * (duration + 1.0) for place in (1, 2)))
     service = np.where(np.isnan(started), 0.0, ended - delayed - np.where(np.isnan(started), ended, started))
     warmup = np.where(attempts["retry"] == 0, due - attempts.messages.created_at[message], 0.0)
-    waits = rest[0], rest[1], service, kept_back, rest[2] - kept_back, warmup
+    waits = rest[0] + paused, rest[1], service, np.zeros(len(message)) + kept_back, rest[2], warmup
     for name, seconds in zip(CAUSES, waits, strict=True):
         causes[name] = np.bincount(message, np.maximum(seconds, 0.0), count)
     return causes, throttled_by
+
+
+def _throttled(causes: Mapping[str, Floats], throttled_by: Mapping[str, Bools], count: int) -> tuple[Bools, Floats]:
+    """Return which messages any limit throttled, and for how long limits kept each, in seconds."""
+    throttled = np.logical_or.reduce(list(throttled_by.values()) or [np.zeros(count, dtype=bool)])
+    kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(count)])
+    return throttled, kept
 
 
 def _union(intervals: Sequence[tuple[Floats, Floats]]) -> Callable[[Floats], Floats]:
@@ -488,15 +507,15 @@ def timeline(
     import pandas as pd
 
     message, code, limit, late = _columns(attempts, lanes)
-    causes, throttled_by = _causes(attempts, message, limit, late, scenario.duration)
-    kept = np.add.reduce([causes[name] for name in throttled_by] or [np.zeros(len(attempts.messages))])
+    causes, throttled_by = _causes(attempts, message, code, limit, late, scenario.duration)
+    throttled, kept = _throttled(causes, throttled_by, len(attempts.messages))
     ended = ~np.isnan(attempts["ended"])
     if tenant is not None:
         ended &= (attempts.messages.tenant == attempts.messages.tenants.index(tenant))[message]
     at = (attempts["ended"] + np.where(late, attempts["held"], 0.0))[ended]  # accepted late: when it was moved on
     code, held = code[ended], attempts["held"][ended]
     final = attempts["final"][ended] > 0
-    waited = kept[message[ended]] > INSTANT
+    waited = (throttled & (kept > INSTANT))[message[ended]]
     minutes = np.arange(math.ceil((at.max() if len(at) else 0) / 60) + 1)
     minute = (at // 60).astype(int)
     good = (code >= 200) & (code < 300)

@@ -454,6 +454,13 @@ def test_heed_quota_pauses_the_account_and_keeps_the_order() -> None:
     ]
 
 
+def test_who_waits_behind_a_heeded_quota_waits_for_its_retry() -> None:
+    asked = scenario(batch(7), batch(1, "10s"), limits=(PER_MINUTE,), heed_quota=True, retry=["40s"])
+    found = summarize(run(asked, "it"), asked, asked.lanes("it"))["us"]
+    assert {cause: seconds for cause, seconds in found.bound_by.items() if seconds} == {"retry": 3 * 80 + 70}
+    assert found.refusals == {"plain/quota": 1}
+
+
 def test_heed_quota_pauses_no_other_account() -> None:
     asked = scenario(
         batch(5, senders=1),

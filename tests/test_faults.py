@@ -456,6 +456,16 @@ def simulated(asked: Scenario) -> tuple[list[tuple[Any, ...]], dict[str, float]]
     return list(columns.itertuples(index=False, name=None)), {name: numbers[name] for name in counts if numbers[name]}
 
 
+def test_who_was_late_for_a_fault_and_then_met_a_hold_was_not_throttled_nor_held() -> None:
+    refuse = {"kind": "refuse", "at": "MAIL", "reply": "451 4.3.0 Later", "until": "1s"}
+    arrivals = [{"kind": "batches", "size": 1}, {"kind": "batches", "size": 31, "first": "61s"}]
+    asked = scenario(refuse, arrivals=arrivals, to="office365", connections=1, retry=["70s"])
+    found = summarize(run(asked, "it"), asked, asked.lanes("it"))["us"]
+    assert (found.numbers["throttled"], found.numbers["held"], found.numbers["held_max"]) == (1, 1, 60)
+    assert found.bound_by["retry"] == 61
+    assert found.bound_by["office365/messages-per-minute"] == 60 + 60  # both wait while the last reply is held
+
+
 def test_a_lost_reply_makes_a_duplicate_of_a_retry() -> None:
     lost = {"kind": "lose_reply", "until": "1s"}
     assert simulated(scenario(lost, retry=["60s"])) == (
