@@ -42,13 +42,14 @@ from simlib.plot_style import (
     write_key,
     write_title,
 )
-from simlib.plot_sweep import dependence
+from simlib.plot_sweep import Divide, dependence
 from simlib.plot_timeline import timeline, timelines
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Divide",
     "comparison",
     "delay_ecdf",
     "dependence",

@@ -1,7 +1,7 @@
 """How one number depends on another."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ from simlib.plot_style import (
     INK,
     MARKS,
     NORMAL,
+    PALE,
     WIDTH,
     Floats,
     Shown,
@@ -31,9 +32,35 @@ from simlib.plot_style import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["dependence"]
+__all__ = ["Divide", "dependence"]
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+class Divide(NamedTuple):
+    """A place on the horizontal axis at which the better of two changes, and what is better on either side of it.
+
+    Parameters
+    ----------
+    at, low, high : float
+        The place, and the ends of its 95 % interval.
+    text : str
+        What it is.
+    left, right : str
+        What is better below it, and above.
+
+    Examples
+    --------
+    >>> Divide(0.19, 0.13, 0.26, "a new IP breaks even", "the pool will do", "an IP of our own").at
+    0.19
+    """
+
+    at: float
+    low: float
+    high: float
+    text: str
+    left: str
+    right: str
 
 
 def dependence(
@@ -44,6 +71,8 @@ def dependence(
     lines: "Mapping[str, tuple[np.typing.ArrayLike, np.typing.ArrayLike]] | None" = None,
     unit: Literal["number", "share", "seconds"] = "number",
     log: bool = False,
+    divide: Divide | None = None,
+    across_unit: Literal["number", "share"] = "number",
 ) -> Figure:
     """Draw how a simulated number depends on another, where there is a theory as points on its curve.
 
@@ -62,6 +91,10 @@ def dependence(
         ``"share"`` labels the vertical axis in percent, ``"seconds"`` in minutes and hours on a logarithmic scale.
     log : bool, optional
         Whether the horizontal axis is logarithmic; it is then labelled at the points.
+    divide : Divide, optional
+        Where the better of two changes: a line, its interval as a band, and on top what is better on either side.
+    across_unit : str, optional
+        ``"share"`` labels the horizontal axis in percent.
 
     Returns
     -------
@@ -92,7 +125,10 @@ def dependence(
     everywhere = np.concatenate(list(paths.values()))
     _axis_of_numbers(axes, np.unique(points["x"].to_numpy(dtype=float)), log)
     _axis_of_results(axes, np.append(everywhere[:, 1], points["high"].to_numpy(dtype=float)), unit)
-    labels, obstacles = [], []
+    if across_unit == "share":
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g} %"))
+    labels: list[Label] = []
+    obstacles = [_divided(axes, divide)] if divide else []
     for number, (name, path) in enumerate(paths.items()):
         color, dashes, marker = (signs[number % len(signs)] for signs in (COLORS, DASHES, MARKERS))
         axes.plot(*path.T, color=color, linestyle=dashes, linewidth=1.5, label=name, zorder=2)
@@ -115,6 +151,24 @@ def dependence(
     if not write_labels(axes, labels, obstacles):
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=SMALL, handlelength=3.2)
     return settled(figure)
+
+
+def _divided(axes: Axes, divide: Divide) -> Floats:
+    """Draw where the better of two changes; return points of the line."""
+    axes.axvspan(divide.low, divide.high, color=PALE, alpha=0.18, linewidth=0, label="_interval", zorder=0.5)
+    axes.axvline(divide.at, color=INK, linewidth=1.0, linestyle=(0, (1, 2)), label="_divide", zorder=1)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, bottom + (top - bottom) * 1.22)  # room for what is said on top
+    for at, y, align, said, weight in (
+        (divide.at, 0.975, "right", f"← {divide.left}  ", "bold"),
+        (divide.at, 0.975, "left", f"  {divide.right} →", "bold"),
+        (divide.at, 0.905, "left", f"  {divide.text}", "normal"),
+    ):
+        axes.text(
+            at, y, said, transform=axes.get_xaxis_transform(), ha=align, va="top", fontsize=NORMAL, color=INK,
+            fontweight=weight, zorder=5,
+        )  # fmt: skip
+    return np.column_stack([np.full(50, divide.at), np.linspace(*axes.get_ylim(), 50)])
 
 
 def _axis_of_numbers(axes: Axes, values: Floats, log: bool) -> None:

@@ -26,7 +26,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "quotas": [500, 2000, 3000],
         "strangers": [4000, 40000],
     },
-    "03_warmup_and_neighbours": {"replications": 2, "shares": [0.0, 0.3], "senders": [10, 150]},
+    "03_warmup_and_neighbours": {"replications": 2, "pools": 2, "shares": [0.0, 0.3], "senders": [10, 150]},
     "04_load_test": {"time_scale": 400.0},
     "05_simulated_or_measured": {"alternatives": ["SparkPost"], "time_scale": 300.0},
     "07_your_own_logs": {"replications": 3},

@@ -432,6 +432,20 @@ def test_shares_are_percent_and_seconds_are_spans_on_a_logarithmic_axis() -> Non
     assert seconds.get_ylabel() == "within, log scale"
 
 
+def test_where_the_better_changes_is_a_line_with_its_interval_and_what_is_better_on_either_side() -> None:
+    points = losses(("A", 0.0, 0.1, 0.0, 0.2), ("A", 0.3, 0.4, 0.4, 0.5))
+    divide = plot.Divide(0.1, 0.05, 0.2, "even", "stay", "go")
+    axes = axes_of(plot.dependence(points, "loss", "bad", "lost", divide=divide, across_unit="share"))
+    (line,) = (line for line in axes.lines if line.get_label() == "_divide")
+    (band,) = (patch for patch in axes.patches if patch.get_label() == "_interval")
+    assert set(np.asarray(line.get_xdata(), dtype=float)) == {0.1}
+    assert band.get_extents().transformed(axes.transData.inverted()).intervalx == pytest.approx((0.05, 0.2))
+    left, right, even = (next(t for t in axes.texts if said in t.get_text()) for said in ("stay", "go", "even"))
+    middle = axes.transData.transform((0.1, 0))[0]
+    assert left.get_window_extent().x1 <= middle <= min(right.get_window_extent().x0, even.get_window_extent().x0)
+    assert axes.xaxis.get_major_formatter()(0.05, 0) == "5 %"
+
+
 @pytest.mark.parametrize("points", [losses(), losses(("A", 1, None, None, None))])
 def test_nothing_was_simulated(points: pd.DataFrame) -> None:
     figure = plot.dependence(points, "none", "offered", "lost")
