@@ -151,6 +151,11 @@ def coverage(studies: int = 2_000, replications: int = 20) -> None:
         ("Poisson counts, mean 1,000", lambda: rng.poisson(1000, replications), 1000.0),
         ("Poisson counts, mean 2", lambda: rng.poisson(2, replications), 2.0),
         ("exponential delays", lambda: rng.exponential(1.0, replications), 1.0),
+        (
+            "a share that is 0 in seven of ten runs",
+            lambda: np.where(rng.random(replications) < 0.7, 0.0, rng.beta(2, 8, replications)),
+            0.3 * 0.2,
+        ),
     ):
         found = [Estimate.of(draw().tolist()) for _ in range(studies)]
         inside = sum(e.low is not None and e.high is not None and e.low <= truth <= e.high for e in found)

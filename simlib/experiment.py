@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,33 @@ def days(
     if splits(scenario.lanes(alternative, as_of)) and not scenario.faults:
         yield from _run(scenario, alternative, seed, replication, as_of, scenario.days(seed, replication))
     else:
+        _has_room(scenario, alternative)
         yield run(scenario, alternative, seed, replication, as_of)
+
+
+A_MESSAGE = 500
+"""Bytes that a message takes at least in a run in one piece: itself, its queue, an attempt, and what is summed up."""
+ROWS = 250_000  # of the record, of which tables are made at a time
+
+
+def _memory() -> float:
+    """Return how many bytes of memory this machine has; inf where it can't be asked."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def _has_room(scenario: Scenario, alternative: str) -> None:
+    """Refuse a run in one piece that can't fit, before hours are spent on it."""
+    count, memory = scenario.expected(alternative), _memory()
+    if count * A_MESSAGE > memory:
+        needed, there = (size / 2**30 for size in (count * A_MESSAGE, memory))
+        raise ValueError(
+            f"{alternative}: {count:,.0f} messages take {needed:.1f} GiB or more, and this machine has {there:.1f}; "
+            "with faults, a warm-up, accounts or held replies a run is simulated in one piece: make its duration "
+            "shorter, or volumes and limits smaller together"
+        )
 
 
 def _run(
@@ -524,7 +550,7 @@ class Result:
         return pd.concat(self.frames(), ignore_index=True)
 
     def frames(self) -> "Iterator[pd.DataFrame]":
-        """Yield the record of each run, one alternative and replication after the other, long runs a day at a time.
+        """Yield the record of each run, one alternative and replication after the other, long runs in several tables.
 
         Yields
         ------
@@ -534,10 +560,12 @@ class Result:
         for alternative in self.runs:
             for replication in range(self.replications):
                 for attempts in self._parts(alternative, replication):
-                    found = frame(attempts, self.scenario.zero)
-                    found.insert(0, "alternative", alternative)
-                    found.insert(1, "replication", replication)
-                    yield found
+                    for begin in range(0, max(1, len(attempts.rows)), ROWS):
+                        rows = attempts.rows[begin : begin + ROWS]
+                        found = frame(replace(attempts, rows=rows), self.scenario.zero)
+                        found.insert(0, "alternative", alternative)
+                        found.insert(1, "replication", replication)
+                        yield found
 
     def _parts(self, alternative: str, replication: int) -> Iterator[Attempts]:
         """Yield the record of a run, long ones a day at a time: what was kept, else simulated again."""
@@ -710,7 +738,7 @@ def compare(
     Raises
     ------
     ValueError
-        If `replications` or `jobs` is less than 1, or `keep` isn't empty.
+        If `replications` or `jobs` is less than 1, `keep` isn't empty, or memory can't hold a run in one piece.
 
     Examples
     --------
@@ -727,6 +755,9 @@ def compare(
             raise ValueError(f"{name} must be at least 1, got {value}")
     if keep is not None and any(keep.iterdir()):
         raise ValueError(f"keep must be an empty folder, so that nothing else is taken for the record, got {keep}")
+    for alternative in scenario.alternatives:
+        if scenario.faults or not splits(scenario.lanes(alternative, as_of)):
+            _has_room(scenario, alternative)
     variants: list[Variant] = [(None, alternative, scenario) for alternative in scenario.alternatives]
     runs = _simulate_all(variants, replications, seed, jobs, as_of, progress, keep)[None]
     return Result(scenario, as_of or scenario.date, replications, seed, runs, jobs, progress, keep)

@@ -291,6 +291,31 @@ class Scenario(Frozen):
         senders = len(tenant.names(self.day))
         return [arrival.expected(self.day, arrival.senders or senders) for arrival in tenant.arrivals]
 
+    def expected(self, alternative: str) -> float:
+        """Return how many messages to expect in one run of an alternative.
+
+        Parameters
+        ----------
+        alternative : str
+            The name of one of the scenario's alternatives.
+
+        Returns
+        -------
+        float
+            Messages of the tenants that it carries.
+
+        Examples
+        --------
+        >>> Scenario.build({
+        ...     "name": "an hour", "duration": "1h",
+        ...     "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "poisson", "rate": "2/s"}}],
+        ...     "alternatives": {"it": {"channels": [{"name": "c", "tenants": ["us"], "to": "office365"}]}},
+        ... }).expected("it")
+        7200.0
+        """
+        carried = {name for channel in self.alternatives[alternative].channels for name in channel.tenants}
+        return sum(sum(self._expected(tenant)) for tenant in self.tenants if tenant.name in carried)
+
     @property
     def data(self) -> dict[str, Any]:
         """The dictionary that the file is, traces' paths made complete."""

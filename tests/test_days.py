@@ -177,3 +177,30 @@ def test_another_record_is_not_taken_for_this_one(tmp_path: Path) -> None:
     compare(question("1d"), replications=1, keep=tmp_path)
     with pytest.raises(ValueError, match="keep must be an empty folder"):
         compare(question("1d"), replications=1, seed=2, keep=tmp_path)
+
+
+def test_a_table_of_the_record_has_so_many_rows_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = question("2d", limits={}, warmup="mailtrap")
+    result = compare(scenario, replications=1)
+    attempts = result.attempts
+    monkeypatch.setattr("simlib.experiment.ROWS", 100)
+    frames = list(result.frames())
+    assert [len(one) for one in frames[:-1]] == [100] * (len(frames) - 1)
+    pd.testing.assert_frame_equal(pd.concat(frames, ignore_index=True), attempts)
+
+
+@pytest.mark.parametrize(("channel", "fits"), [({}, True), ({"warmup": "mailtrap"}, False)])
+def test_what_memory_cannot_hold_is_refused_before_anything_is_simulated(
+    channel: dict[str, Any], fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = question("10d", limits={}, **channel)
+    messages = scenario.expected("pool")
+    assert messages == 10 * 24 * (10 + 15) + 10 * 40  # the batch once a day
+    monkeypatch.setattr("simlib.experiment._memory", lambda: messages * 400.0)
+    if fits:
+        assert len(list(days(scenario, "pool"))) == 10
+        return
+    monkeypatch.setattr("simlib.experiment.by_day", None)
+    for refused in (lambda: compare(scenario, replications=1), lambda: next(days(scenario, "pool"))):
+        with pytest.raises(ValueError, match=r"pool: 6,\d00 messages take .* GiB or more, and this machine has"):
+            refused()
