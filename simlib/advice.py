@@ -15,7 +15,7 @@ from simlib.provider import Provider
 from simlib.provider import names as shipped
 from simlib.question import Candidate, Day
 from simlib.sender import Pace
-from simlib.sizing import ERROR, ODDS, Capacity, Trials, capacity, decide, smallest
+from simlib.sizing import ERROR, MOST_IPS, MOST_UNITS, ODDS, Capacity, Trials, capacity, decide, smallest
 from simlib.warmup import warmups
 
 __all__ = ["Advice", "Answer", "Change", "Need", "Reading", "advise", "clock"]
@@ -438,7 +438,9 @@ def _need(
                 tried[units] = _runs(candidate.over(units), seed, as_of, [])
             return tried[units](run)
 
-        return Need(candidate.unit, smallest(done, confidence, random))
+        return Need(
+            candidate.unit, smallest(done, confidence, random, MOST_IPS if candidate.unit == "ip" else MOST_UNITS)
+        )
     throttled = {name: count for name, count in days[0].throttled.items() if count}
     if trials.reached or not days[0].lost or not throttled:
         return Need("", None)

@@ -541,7 +541,9 @@ class Scenario(Frozen):
                 for limit in lane.provider.limits:
                     met = limit.limit is not None and (limit.only is None or not lane.channel.aligned)
                     if met and limit.rests_on_assumption:
-                        found[f"{lane.provider.name}/{limit.id}"] = limit.grade
+                        # a grade is that of what a source states, and an amount that none publishes isn't stated
+                        grade = "assumed" if "limit" in limit.assumed else limit.grade
+                        found[f"{lane.provider.name}/{limit.id}"] = grade
                 for key in lane.channel.assumed:
                     found[f"{lane.channel.name}: {key}"] = "assumed"
                 if lane.warmup is not None and lane.warmup.rests_on_assumption:

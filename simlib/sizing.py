@@ -21,8 +21,8 @@ ERROR = 0.1
 """Chance of a wrong call outside the zone, either way."""
 MOST_RUNS = 400
 """Runs after which the share of successes decides."""
-MOST_UNITS = 1024
-"""Mailboxes or IPs beyond which it isn't searched."""
+MOST_UNITS, MOST_IPS = 1024, 254
+"""Mailboxes, and IPs, beyond which it isn't searched; a channel has at most so many IPs."""
 MOST_OFFERED = 20_000
 """Messages over which the capacity of a mailbox, or of a channel without any, isn't searched."""
 PRECISION = 0.01
@@ -101,20 +101,29 @@ def largest_send(scenario: Scenario, alternative: str, within: float = 900.0, as
 
 
 def _send(scenario: Scenario, alternative: str, size: int, within: float) -> Scenario:
-    """Return the scenario of one sender's send at second 0, through the channel that carries the first tenant."""
+    """Return the scenario of one sender's send at second 0, through the channel that carries the first tenant.
+
+    And through the one that takes what is over a warm-up; whose mail that one carries otherwise comes when all is over.
+    """
     first = next(tenant.name for tenant in scenario.tenants if not tenant.neighbour)
     data = {key: value for key, value in scenario.data.items() if key not in ("events", "faults", "transient")}
     channels = data["alternatives"][alternative]["channels"]
     channel = next(channel for channel in channels if first in channel["tenants"])
     send = {"kind": "batches", "size": size}
+    tenants: list[dict[str, object]] = [{"name": "sender", "senders": 1, "arrivals": send}]
+    carrying = [{**channel, "tenants": ["sender"]}]
+    if overflow := channel.get("overflow"):
+        afterwards = {"kind": "batches", "size": 1, "first": f"{within + 59:g}s"}
+        tenants.append({"name": "others", "neighbour": True, "senders": 1, "arrivals": afterwards})
+        carrying += [{**one, "tenants": ["others"]} for one in channels if one["name"] == overflow]
     return Scenario.build(
         data
         | {
             "start": "00:00",
             "duration": f"{within + 60:g}s",
             "deadline": (dt.datetime.min + dt.timedelta(seconds=within)).time(),
-            "tenants": [{"name": "sender", "senders": 1, "arrivals": send}],
-            "alternatives": {alternative: {"channels": [{**channel, "tenants": ["sender"]}]}},
+            "tenants": tenants,
+            "alternatives": {alternative: {"channels": carrying}},
         }
     )
 

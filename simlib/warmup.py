@@ -33,6 +33,8 @@ class Warmup(Fact):
         After the last entry: ``"double"`` every day, or ``"unknown"``.
     full_after, full : int or None
         Where only the end is published: after so many days, so many messages a day.
+    share_an_hour : float or None
+        What share of a day's amount an hour takes at most; all of it by default.
     again_after : int or None
         Days without mail after which an IP begins again; never by default.
 
@@ -50,6 +52,7 @@ class Warmup(Fact):
     then: Literal["double", "unknown"] = "unknown"
     full_after: int | None = Field(default=None, ge=1)
     full: int | None = Field(default=None, ge=1)
+    share_an_hour: float | None = Field(default=None, gt=0, lt=1)
     again_after: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -86,7 +89,8 @@ class Warmup(Fact):
         """Return when each message may go out over IPs that are being warmed up, in the order of creation.
 
         In each day, or where amounts are for an hour, in each hour, the first come go out, as many as `ips` times the
-        amount; days are calendar days. What is over waits for a later one, first come first served, or goes elsewhere.
+        amount, and no more than `share_an_hour` of that in an hour; days are calendar days. What is over waits for a
+        later one, first come first served, or goes elsewhere.
         After the last day that is published there is no limit.
 
         Parameters
@@ -111,10 +115,12 @@ class Warmup(Fact):
         --------
         >>> mailtrap = named("mailtrap")
         >>> at = mailtrap.allot([0.0] * 301 + [86400.0], ips=1, waits=True)
-        >>> at[299], at[300], at[301]
-        (0.0, 86400.0, 86400.0)
+        >>> at[59], at[60], at[299], at[300], at[301]
+        (0.0, 3600.0, 14400.0, 86400.0, 86400.0)
         """
-        period = DAY if self.per == "d" else DAY / HOURS
+        period = DAY if self.per == "d" and self.share_an_hour is None else DAY / HOURS
+        share = self.share_an_hour or period / DAY
+        gone, gone_on = 0, -1  # how many went out on which day
         found: list[float] = []
         number, count, first, last = -math.inf, len(created_at), 1 - day, -1
         while len(found) < count:
@@ -126,8 +132,11 @@ class Warmup(Fact):
                 first = today
             allowed = self.cap(today - first + 1)
             there = bisect_left(created_at, ends, begun)
-            room = there if allowed is None else min(there, begun + ips * allowed * period / DAY)
-            found += [max(at, starts) for at in created_at[begun : int(room)]]
+            gone, gone_on = gone if today == gone_on else 0, today
+            left = math.inf if allowed is None else min(ips * allowed * share, ips * allowed - gone)
+            room = int(min(there, begun + left))
+            found += [max(at, starts) for at in created_at[begun:room]]
+            gone += room - begun
             if not waits:
                 found += [math.inf] * (there - len(found))
             number, last = number + 1, today

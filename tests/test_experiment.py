@@ -328,6 +328,26 @@ def test_the_largest_send_under_a_pace_and_within_another_time() -> None:
     assert largest_send(paced, "Office 365", within=59) == 30
 
 
+def test_the_largest_send_of_a_new_ip_goes_on_through_the_pool() -> None:
+    """Mailtrap allows 60 in the first hour; an IP of the pool takes 300 of the rest."""
+    new = {"name": "new", "tenants": ["us"], "to": "google-mx", "warmup": "mailtrap"}
+    pool = {"name": "pool", "tenants": ["others"], "to": "google-mx"}
+    sends = {"senders": 1, "arrivals": {"kind": "batches", "size": 1}}
+    asked = Scenario.build(
+        {
+            "name": "new",
+            "duration": "2d",
+            "tenants": [{"name": "us", **sends}, {"name": "others", "neighbour": True, **sends}],
+            "alternatives": {
+                "overflow": {"channels": [{**new, "overflow": "pool"}, pool]},
+                "waiting": {"channels": [new, pool]},
+            },
+            "limits": {"google-mx/quota": "300/h"},
+        }
+    )
+    assert {name: largest_send(asked, name) for name in asked.alternatives} == {"overflow": 360, "waiting": 60}
+
+
 def test_the_largest_send_is_as_of_the_scenarios_date() -> None:
     quota = {**QUOTA, "limit": "10/h", "on_excess": "reject", "until": dt.date(2026, 6, 30)}
     asked = choice(providers={"plain": {**PLAIN, "limits": [{**quota, "as_of": dt.date(2026, 7, 1)}]}})

@@ -4,6 +4,7 @@ The seeds were written before the first run. Checks against theory use 99.9 % in
 """
 
 import math
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -116,3 +117,11 @@ def test_pooling_stops_winning_at_that_batch(batch: int, one: str, many: str) ->
         pool = result.values(alternative, "us", "wait_mean")
         low, high = interval([ours - before for ours, before in zip(pool, own, strict=True)])
         assert ("wins" if high < 0 else "loses" if low > 0 else "draws") == expected
+
+
+def test_an_amount_that_nobody_publishes_is_called_assumed_whatever_else_a_source_states() -> None:
+    """Google states that there is a quota per IP, and no amount; its facts are graded A."""
+    scenario = Scenario.load(Path(__file__).parents[1] / "notebooks" / "scenarios" / "neighbours.toml")
+    grades = {one["id"]: one["grade"] for one in scenario.rests_on(["Dedicated IP"])}
+    assert (grades["google-mx/quota"], grades["microsoft-mx/quota"]) == ("assumed", "assumed")
+    assert grades["microsoft-mx/connections"] != "assumed"  # its amount is published

@@ -555,3 +555,19 @@ def test_a_limit_of_a_fact_can_not_be_invented() -> None:
     assert isinstance(Provider.load("sparkpost").limit("messages-per-day"), Limit)
     with pytest.raises(ValueError, match="unknown channel 'google-mx'"):
         Option.load("google-mx")  # a mailbox provider is nobody's channel
+
+
+def test_a_pool_that_never_takes_it_all_is_asked_for_254_ips_at_most() -> None:
+    """Google refuses what nobody vouches for, over however many IPs."""
+    pool = {"name": "pool", "tenants": ["us"], "to": "google-mx", "aligned": False}
+    asked = Scenario.build(
+        {
+            "name": "never",
+            "duration": "1h",
+            "tenants": [{"name": "us", "senders": 1, "arrivals": {"kind": "batches", "size": 1}}],
+            "alternatives": {"pool": {"channels": [pool]}},
+        }
+    )
+    (answer,) = advise(from_scenario(asked, "00:30")).json()["channels"].values()
+    assert answer["needed"]["unit"] == "ip"
+    assert answer["needed"]["count"] is None

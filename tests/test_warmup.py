@@ -1,6 +1,7 @@
 """Warm-up schedules: the first day that carries a volume, what goes elsewhere until then, and who keeps one."""
 
 import math
+from collections import Counter
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def by_day(at: list[float], days: int, begin: float = 0.0) -> list[int]:
 def test_each_day_takes_the_table_s_number_and_the_rest_goes_elsewhere(name: str) -> None:
     schedule, volume = named(name), 5_000
     day, percent = BY_HAND[name][volume]
-    created_at = [DAY * number + second for number in range(day + 2) for second in range(volume)]
+    created_at = [DAY * (number + place / volume) for number in range(day + 2) for place in range(volume)]
     at = schedule.allot(created_at, ips=1)
     expected = [min(schedule.amounts[number], volume) for number in range(day)] + [volume] * 2
     assert by_day(at, day + 2) == expected
@@ -128,9 +129,19 @@ def test_days_are_the_calendar_s() -> None:
 
 def test_a_schedule_may_be_under_way_and_ends() -> None:
     schedule = named("mailtrap")
-    assert sum(one < math.inf for one in schedule.allot([0.0] * 2_000, ips=1, day=7)) == 1_400
-    created_at = [0.0] * 60_000 + [DAY] * 60_000
+    assert sum(one < math.inf for one in schedule.allot([0.0] * 2_000, ips=1, day=7)) == 1_400 / 5
+    created_at = [3600.0 * hour for hour in range(6) for _ in range(10_000)] + [DAY] * 60_000
     assert by_day(schedule.allot(created_at, ips=1, day=21), 2) == [57_000, 60_000]
+
+
+def test_an_hour_takes_a_share_of_the_day_at_most() -> None:
+    """Mailtrap's: 300 and 390 on the first days, 60 and 78 an hour."""
+    schedule = named("mailtrap")
+    at = schedule.allot([0.0] * 700, ips=1, since_midnight=DAY - 7200, waits=True)
+    second = {7200 + 3600.0 * hour: 78 for hour in range(5)}
+    assert Counter(at) == {0.0: 60, 3600.0: 60, **second, 7200 + DAY: 102, 10800 + DAY: 88}
+    sent = schedule.allot([0.0] * 200 + [3600.0] * 200, ips=2)
+    assert Counter(sent) == {0.0: 120, 3600.0: 120, math.inf: 160}
 
 
 @pytest.mark.parametrize(
