@@ -239,14 +239,17 @@ class Session:
         return reply
 
     def _more(self, patience: Timeout) -> bytes:
-        """Wait until something comes, and return it.
+        """Wait until something comes, and return it; the other connections get their turn even if it is there already.
 
-        gevent's `recv` would cost twice as much: it looks first, mostly in vain, and makes a timer for each wait.
+        gevent's `recv` looks first: to a server that answers at once, one connection would send everything while the
+        replies to the others lie there, and are timed. And each time it waits, it makes a timer, at twice the cost.
         """
         try:
-            if isinstance(self._socket, ssl.SSLSocket):  # what has come is more or less than what can be read
-                self._socket.settimeout(patience.seconds)
-            else:
+            decrypted = 0
+            if isinstance(self._socket, ssl.SSLSocket):
+                decrypted = self._socket.pending()
+                self._socket.settimeout(patience.seconds)  # what comes may be nothing to read yet
+            if not decrypted:
                 patience.start()
                 try:
                     self._hub.wait(self._readable)

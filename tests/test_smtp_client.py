@@ -6,6 +6,7 @@ import ssl
 import threading
 from email import message_from_bytes
 
+import gevent
 import pytest
 from fakes import START, certificates, running, trusting
 from scripted import CLOSE, GREETING, PIPELINING, Conversation, Scripted, answering, decoded, scripted
@@ -115,6 +116,35 @@ def test_a_reply_without_end_is_given_up() -> None:
         pytest.raises(Lost, match="doesn't end"),
     ):
         session.banner()
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_a_reply_that_is_there_already_leaves_others_their_turn(encrypted: bool) -> None:
+    """Else one connection to a server that answers at once sends everything, and the others' latencies are its own."""
+    met_already, told = threading.Event(), threading.Event()
+
+    def script(one: Conversation) -> None:
+        one.say(GREETING["CONNECT"])
+        one.hear()
+        one.say(GREETING["EHLO"])
+        if encrypted:
+            one.starttls(certificates())
+            one.hear()
+            one.say(GREETING["EHLO"])
+        met_already.wait(10)
+        one.say(GREETING["RSET"])  # unasked: surely there before anybody waits for it
+        told.set()
+        one.hear()
+
+    with scripted(script) as server, met(server) as session:
+        if encrypted:
+            session.starttls(trusting(), "127.0.0.1")
+        met_already.set()
+        told.wait(10)
+        others: list[str] = []
+        gevent.spawn(others.append, "their turn")
+        session.rset()
+        assert others == ["their turn"]
 
 
 # The envelope
