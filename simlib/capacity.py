@@ -155,9 +155,10 @@ def capacity(
     if highest * (duration + WITHIN) > MOST_MESSAGES:
         why = f"more than {MOST_MESSAGES / duration * 3600:,.0f} an hour may pass: too many to simulate"
         return Capacity(channel, nothing, why)
-    steady = _steady(scenario, alternative, channel, simulated, highest, transient, duration)
     found: list[float] = []
     for replication in range(replications):
+        who = [(tenant, tenant.volume(seed, replication), tenant.complaints(seed, replication)) for tenant in tenants]
+        steady = _steady(scenario, alternative, channel, who, simulated, highest, transient, duration)
         near = found[0] / 3600 / standing_for if found else None
         rate = _of_one(steady, alternative, highest, near, seed, replication, as_of)
         found.append(rate * 3600 * standing_for)
@@ -221,28 +222,42 @@ def _ceiling(lane: Lane, tenants: Sequence[Tenant], senders: dict[str, int]) -> 
     return min(found, default=math.inf)
 
 
+LEFT_OUT = ("neighbour", "spread", "count", "volumes", "complaint_rates")
+"""Keys of a tenant's table that say who it is among others."""
+
+
 def _steady(
     scenario: Scenario,
     alternative: str,
     channel: str,
+    who: Sequence[tuple[Tenant, float, float]],
     senders: dict[str, int],
     rate: float,
     transient: float,
     duration: float,
 ) -> Scenario:
-    """Return the scenario with this channel alone: its tenants offer 15 minutes' worth at once, then so much always."""
+    """Return the scenario with this channel alone: its tenants offer 15 minutes' worth at once, then so much always.
+
+    Each tenant comes with what its volume is multiplied by, and its complaint rate: those of a group are drawn.
+    """
     data = scenario.data
-    mine = [tenant for tenant in scenario.tenants if tenant.name in senders]
-    volumes = np.array([_volume(tenant, scenario) for tenant in mine])
+    volumes = np.array([_volume(tenant, scenario) * volume for tenant, volume, _ in who])
     shares = volumes / volumes.sum()
     tables = {table["name"]: table for table in data["tenants"]}
     tenants = []
-    for tenant, share in zip(mine, shares, strict=True):
-        kept = {key: value for key, value in tables[tenant.name].items() if key not in ("neighbour", "spread")}
+    for (tenant, _, complaint_rate), share in zip(who, shares, strict=True):
+        kept = {key: value for key, value in tables[tenant.group].items() if key not in LEFT_OUT}
+        kept |= {"name": tenant.name, "domain": tenant.domain, "complaint_rate": complaint_rate}
         backlog = {"kind": "batches", "size": max(1, round(rate * share * WITHIN))}
         poisson = {"kind": "poisson", "rate": f"{rate * share:.9f}/s"}
         tenants.append({**kept, "senders": senders[tenant.name], "arrivals": [backlog, poisson]})
-    channels = [table for table in data["alternatives"][alternative]["channels"] if table["name"] == channel]
+    # what a warm-up doesn't allow is late here: what another channel makes of it isn't this one's capacity
+    channels = [
+        {key: value for key, value in table.items() if key != "overflow"}
+        | {"tenants": [one["name"] for one in tenants]}
+        for table in data["alternatives"][alternative]["channels"]
+        if table["name"] == channel
+    ]
     changed = {key: value for key, value in data.items() if key not in ("events", "faults", "deadline")}
     changed |= {"transient": f"{transient:.0f}s", "duration": f"{duration:.0f}s", "tenants": tenants}
     return Scenario.build({**changed, "alternatives": {alternative: {"channels": channels}}}, scenario.name)

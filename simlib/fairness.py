@@ -1,7 +1,7 @@
 """Who starved whom: how a channel's room was shared by a tenant's senders, and by its neighbours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -201,4 +201,7 @@ def gather(runs: Sequence[Shares]) -> Fairness:
         index=pd.Index(names, name="sender"),
     )
     matrix = pd.DataFrame(waited_for, index=table.index, columns=[*names, *runs[0].others])
-    return Fairness(table, matrix, Estimate.of([run.jain for run in runs]))
+    index = Estimate.of([run.jain for run in runs])
+    if index.high is not None:
+        index = replace(index, high=min(index.high, 1.0))  # no index is more
+    return Fairness(table, matrix, index)

@@ -144,3 +144,44 @@ def test_compare_says_it_when_asked(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["compare", str(path), "--replications", "2", "--capacity"]) == 0
     said = capsys.readouterr().out
     assert f"  it: channel {found['channel']['mean']:,.0f} (" in said
+
+
+def pool(tenants: list[dict[str, Any]], **more: Any) -> Scenario:
+    """Return a pool of these and of us to a mailbox provider that takes 200 messages an hour."""
+    us = {"name": "us", "senders": 1, "arrivals": {"kind": "poisson", "rate": "20/h"}}
+    names = [one["name"] for one in tenants]
+    channels = [{"name": "ours", "tenants": ["us"], "to": "google-mx", "service": "2s", **more}]
+    channels += [{"name": "theirs", "tenants": names, "to": "google-mx", "service": "2s"}]
+    return Scenario.build(
+        {
+            "name": "pool",
+            "start": "2026-06-01T00:00",
+            "duration": "1h",
+            "tenants": [us, *tenants],
+            "alternatives": {"it": {"channels": channels}},
+            "limits": {"google-mx/quota": "200/h"},
+            "reputation": {},
+        }
+    )
+
+
+def test_many_customers_of_one_table_take_what_as_many_tables_would() -> None:
+    sends = {"neighbour": True, "senders": 1, "arrivals": {"kind": "poisson", "rate": "30/h"}, "complaint_rate": 0.002}
+    one_table = pool([{"name": "others", "count": 3, **sends}])
+    three = pool([{"name": f"others-{number}", "domain": f"others-{number}.example", **sends} for number in (1, 2, 3)])
+    found, expected = (capacity(asked, "it", "theirs", 2).per_hour for asked in (one_table, three))
+    assert expected.mean
+    assert found == expected
+    drawn = pool([{"name": "others", "count": 3, **sends, "volumes": {"kind": "lognormal", "scv": 1}}])
+    assert capacity(drawn, "it", "theirs", 1).per_hour.mean
+
+
+def test_what_a_warmup_sends_elsewhere_is_not_the_new_ip_s_capacity() -> None:
+    others = [{"name": "others", "senders": 1, "arrivals": {"kind": "poisson", "rate": "30/h"}}]
+    overflowing, waiting, known = (
+        capacity(pool(others, **more), "it", "ours", 1).per_hour.mean
+        for more in ({"warmup": "mailtrap", "overflow": "theirs"}, {"warmup": "mailtrap"}, {})
+    )
+    assert known is not None
+    assert waiting is not None
+    assert overflowing == waiting < known

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simlib.experiment import compare, run
-from simlib.fairness import jain, shares
+from simlib.fairness import Shares, gather, jain, shares
 from simlib.scenario import Scenario
 
 SOURCE = {"source": "made up for this test", "as_of": "2026-01-01"}
@@ -99,3 +99,12 @@ def test_jains_index_is_from_a_share_to_one(values: list[float]) -> None:
     if sum(values) > 1e-3:
         assert 1 / len(values) - 1e-9 <= index <= 1 + 1e-9
     assert jain([3.0] * len(values)) == pytest.approx(1)
+
+
+def test_the_interval_of_an_index_ends_at_1() -> None:
+    none = np.zeros((2, 2))
+    runs = [Shares(("a", "b"), (), np.ones(2), np.array([1.0, got]), np.zeros(2), none) for got in (1.0, 1.0, 0.5)]
+    found = gather(runs).jain
+    assert found.high == 1.0
+    assert found.low is not None
+    assert found.low < 0.9 < (found.mean or 0.0) < 1
