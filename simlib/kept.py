@@ -12,7 +12,20 @@ CODEC = "lz4"  # a third of the size, for a hundredth of the time that simulatin
 
 
 def keeping(parts: Iterable[Attempts], path: Path) -> Iterator[Attempts]:
-    """Yield the parts of a run, each written to a file as it passes."""
+    """Yield the parts of a run, each written to a file as it passes.
+
+    Parameters
+    ----------
+    parts : iterable of Attempts
+        The parts, in order.
+    path : Path
+        The file; it is whole once the last part has passed.
+
+    Yields
+    ------
+    Attempts
+        Each part.
+    """
     import pyarrow as pa
 
     with pa.output_stream(str(path), compression=CODEC) as file:
@@ -22,7 +35,18 @@ def keeping(parts: Iterable[Attempts], path: Path) -> Iterator[Attempts]:
 
 
 def kept(path: Path) -> Iterator[Attempts]:
-    """Yield what `keeping` wrote; of a file of one's own only, since it is a pickle."""
+    """Yield what `keeping` wrote; of a file of one's own only, since it is a pickle.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Yields
+    ------
+    Attempts
+        Each part, in order.
+    """
     import pyarrow as pa
 
     with pa.input_stream(str(path), compression=CODEC) as file:

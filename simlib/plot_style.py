@@ -33,7 +33,6 @@ __all__ = [
     "PALE",
     "WIDTH",
     "Floats",
-    "Shown",
     "as_days",
     "as_number",
     "as_percent",
@@ -136,7 +135,15 @@ def with_japanese(figure: Figure) -> Figure:
 
 
 def write_title(figure: Figure, title: str) -> None:
-    """Write a title above a figure, in as few lines as it takes."""
+    """Write a title above a figure, in as few lines as it takes.
+
+    Parameters
+    ----------
+    figure : Figure
+        The figure.
+    title : str
+        The title; empty: none.
+    """
     if title:
         wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in title)
         lines = -(-(len(title) + wide) // 76)  # of what fits
@@ -147,7 +154,18 @@ def write_title(figure: Figure, title: str) -> None:
 
 
 def settled(figure: Figure) -> Figure:
-    """Lay a figure out for good: labels stay where they were placed, and it is the same file each time it is saved."""
+    """Lay a figure out for good: labels stay where they were placed, and it is the same file each time it is saved.
+
+    Parameters
+    ----------
+    figure : Figure
+        The figure, drawn.
+
+    Returns
+    -------
+    Figure
+        The same one.
+    """
     for _ in range(2):  # the second time with the sizes that the first has found
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -155,7 +173,15 @@ def settled(figure: Figure) -> Figure:
 
 
 def plain_frame(axes: Axes, grid: str = "y") -> None:
-    """Leave of the frame what helps to read."""
+    """Leave of the frame what helps to read.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    grid : str, optional
+        Lines across from which axis: ``x``, ``y`` or, if empty, none.
+    """
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(PALE)
     axes.tick_params(labelsize=NORMAL, color=PALE, labelcolor=INK)
@@ -165,7 +191,17 @@ def plain_frame(axes: Axes, grid: str = "y") -> None:
 
 
 def write_key(axes: Axes, handles: Sequence[Any], above: float) -> None:
-    """Write what the signs mean in one line so many points above the axes."""
+    """Write what the signs mean in one line so many points above the axes.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    handles : sequence of artists
+        A sign each, with its label.
+    above : float
+        How far above, in points.
+    """
     at = offset_copy(axes.transAxes, fig=axes.get_figure(root=True), y=above, units="points")
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=at, borderaxespad=0, borderpad=0,
@@ -174,7 +210,17 @@ def write_key(axes: Axes, handles: Sequence[Any], above: float) -> None:
 
 
 def clock_axis(axes: Axes, shown: tuple[dt.datetime, dt.datetime], note: str = "") -> None:
-    """Set the horizontal axis: the local time, with its date and zone in the label."""
+    """Set the horizontal axis: the local time, with its date and zone in the label.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    shown : (datetime, datetime)
+        From when until when.
+    note : str, optional
+        What the label says besides.
+    """
     first, end = shown
     axes.set_xlim(*as_days([first, end]))
     locator = AutoDateLocator(tz=first.tzinfo, minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
@@ -190,23 +236,67 @@ def clock_axis(axes: Axes, shown: tuple[dt.datetime, dt.datetime], note: str = "
 
 
 def as_days(moments: Any) -> Floats:
-    """Return moments as matplotlib counts them: days since 1970."""
+    """Return moments as matplotlib counts them: days since 1970.
+
+    Parameters
+    ----------
+    moments : sequence of datetime
+        The moments.
+
+    Returns
+    -------
+    ndarray
+        The days, shape ``(len(moments),)``.
+    """
     return np.asarray(date2num(moments), dtype=np.float64)  # type: ignore[no-untyped-call]
 
 
 def legible(color: str) -> str:
-    """Darken a color that is too light for text."""
+    """Darken a color that is too light for text.
+
+    Parameters
+    ----------
+    color : str
+        One of `COLORS`.
+
+    Returns
+    -------
+    str
+        A color that can be read on white.
+    """
     return {ORANGE: "#8a5f00", PALE: "#666666", "#56B4E9": "#1f6f9f"}.get(color, color)
 
 
 def write_instead(axes: Axes, text: str) -> None:
-    """Write why there is nothing to see."""
+    """Write why there is nothing to see.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where.
+    text : str
+        The reason.
+    """
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=LARGE, color=PALE)
 
 
 def as_number(value: float, signed: bool = False) -> str:
     """Write a number with the digits that matter.
 
+    Parameters
+    ----------
+    value : float
+        The number.
+    signed : bool, optional
+        Whether a plus is written, too.
+
+    Returns
+    -------
+    str
+        The number, with a real minus sign.
+
+    Examples
+    --------
     >>> as_number(1234.5), as_number(12.34), as_number(-0.01234, signed=True)
     ('1,234', '12.3', '−0.012')
     """
@@ -217,7 +307,23 @@ def as_number(value: float, signed: bool = False) -> str:
 
 
 def as_percent(share: float) -> str:
-    """Write a share in percent, never as 0 or 100 if it is neither."""
+    """Write a share in percent, never as 0 or 100 if it is neither.
+
+    Parameters
+    ----------
+    share : float
+        The share; 1 is everything.
+
+    Returns
+    -------
+    str
+        With its percent sign.
+
+    Examples
+    --------
+    >>> as_percent(0.25), as_percent(0.0004), as_percent(1.0)
+    ('25 %', 'under 0.1 %', '100 %')
+    """
     percent = 100 * share
     if percent in (0, 100):
         return f"{percent:.0f} %"
@@ -230,6 +336,18 @@ def as_percent(share: float) -> str:
 def as_span(seconds: float) -> str:
     """Write how long something takes.
 
+    Parameters
+    ----------
+    seconds : float
+        How long.
+
+    Returns
+    -------
+    str
+        In seconds, minutes or hours.
+
+    Examples
+    --------
     >>> as_span(20.0), as_span(95.0), as_span(5400.0)
     ('20 s', '1.6 min', '1.5 h')
     """
