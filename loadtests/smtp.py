@@ -246,9 +246,10 @@ class Session:
         """
         try:
             decrypted = 0
-            if isinstance(self._socket, ssl.SSLSocket):
-                decrypted = self._socket.pending()
-                self._socket.settimeout(patience.seconds)  # what comes may be nothing to read yet
+            tls = self._socket if isinstance(self._socket, ssl.SSLSocket) else None
+            if tls:
+                decrypted = tls.pending()
+                tls.settimeout(patience.seconds)  # what comes may be nothing to read yet
             if not decrypted:
                 patience.start()
                 try:
@@ -256,6 +257,8 @@ class Session:
                 finally:
                     patience.cancel()
             more = self._socket.recv(4096)
+            if tls:
+                tls.settimeout(STAGE_TIMEOUT)  # what is sent next waits no longer than without TLS
         except OSError as error:
             raise Lost(str(error)) from error
         if not more:

@@ -288,6 +288,41 @@ def test_nobody_there_is_lost() -> None:
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_a_server_that_does_not_read_has_a_stage_s_time_and_not_the_text_s(
+    encrypted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also once a reply to a text was waited for: its time is only its own."""
+    monkeypatch.setattr("loadtests.smtp.STAGE_TIMEOUT", 1.0)
+    given_up = threading.Event()
+
+    def script(one: Conversation) -> None:
+        one.say(GREETING["CONNECT"])
+        one.hear()
+        one.say(GREETING["EHLO"])
+        if encrypted:
+            one.starttls(certificates())
+            one.hear()
+            one.say(GREETING["EHLO"])
+        for verb in ("MAIL", "RCPT", "DATA"):
+            one.hear()
+            one.say(GREETING[verb])
+        one.hear_text()
+        one.say(GREETING["EOD"])
+        given_up.wait(10)
+
+    with scripted(script) as server, Meeting("127.0.0.1", server.port, timeout=60.0) as session:
+        session.banner()
+        session.ehlo()
+        if encrypted:
+            session.starttls(trusting(), "127.0.0.1")
+        session.offer("a@us.example", TO)
+        assert session.send(text("1", "a@us.example", TO, 1_000)).code == 250
+        with pytest.raises(Lost, match="timed out"):
+            session.send(text("2", "a@us.example", TO, 50_000_000))
+        given_up.set()
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
 def test_silence_after_the_text_ends_with_the_patience_for_it_and_no_other_does(encrypted: bool) -> None:
     """The time for the reply to the text is the channel's; what comes before and after has its own, which is longer."""
     heard = threading.Event()
