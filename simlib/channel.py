@@ -288,14 +288,12 @@ class _Line:
     next_service: Callable[[], float]
     ips: Ips
     addresses: Sequence[int]
-    idle: deque["_Call"] = field(default_factory=deque)
+    idle: deque[_Call] = field(default_factory=deque)
     watched_until: float = math.inf
     under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
 
     def ready_at(self) -> float:
         """Return the earliest moment at which a connection without a session may have a message to offer."""
-        if not self.ips.gates:
-            return self.queue.ready_at()
         return max(self.queue.ready_at(), self.ips.opens_at())
 
 

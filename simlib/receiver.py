@@ -190,7 +190,7 @@ class Rule:
     def at_work(self, measure: str, stage: Stage) -> "Counted":
         """Return the rule with what is looked at whenever it is applied, found beforehand for the sake of speed."""
         noted = self.lasts or (self.given_back and stage != "EOD")
-        return self, self.windows, attrgetter(self.per), int(measure == "one"), attrgetter(measure), noted
+        return self, self.windows, attrgetter(self.per), attrgetter(measure), noted
 
     def elsewhere(self) -> "Rule":
         """Return the rule for events that start its window and count nothing in it."""
@@ -239,9 +239,9 @@ def is_scaled(limit: Limit) -> bool:
 
 Amount = Callable[[Session], float]
 Cap = tuple[Amount, float, "Rule | Outright"]
-Counted = tuple[Rule, dict[object, Window], Callable[[Session], object], int, Amount, bool]
-"""A rule, its windows, how a session tells which of them is meant, 1 where things are counted one by one, how it tells
-else how much to count, and whether the session notes it, to give it back."""
+Counted = tuple[Rule, dict[object, Window], Callable[[Session], object], Amount, bool]
+"""A rule, its windows, how a session tells which of them is meant and how much to count, and whether the session notes
+it, to give it back."""
 Plan = Mapping[str, tuple[Sequence[Cap], Sequence[Counted], Sequence[Counted]]]
 
 
@@ -989,10 +989,10 @@ class Receiver:
         for amount_of, most, rule in caps:
             if amount_of(session) > most:
                 refused = refused or rule
-        for rule, windows, key_of, one, amount_of, _ in tests:
+        for rule, windows, key_of, amount_of, _ in tests:
             key = key_of(session)
             window = windows.get(key) or rule.window(key)
-            if window.fits(one or amount_of(session), now) and not (rule.barred and rule.is_barred(key, now)):
+            if window.fits(amount_of(session), now) and not (rule.barred and rule.is_barred(key, now)):
                 continue
             rule.punish(key, now)
             wait = window.wait(amount_of(session), now) if rule.holds else math.inf
@@ -1005,10 +1005,10 @@ class Receiver:
             self._count_attempt(session, stage, now)
             return refused.reply
         at = now + held
-        for rule, windows, key_of, one, amount_of, noted in takes:
+        for rule, windows, key_of, amount_of, noted in takes:
             key = key_of(session)
             window = windows.get(key) or rule.window(key)
-            amount = one or amount_of(session)
+            amount = amount_of(session)
             window.take(amount, at)
             if noted:
                 if rule.lasts:
@@ -1022,7 +1022,7 @@ class Receiver:
 
     def _count_attempt(self, session: Session, stage: Stage, now: float) -> None:
         """Count a refused try where refused tries use the quota up."""
-        for rule, _, key_of, _, amount_of, _ in session.plan[stage][2]:
+        for rule, _, key_of, amount_of, _ in session.plan[stage][2]:
             if rule.attempts:
                 rule.window(key_of(session)).take(amount_of(session), now)
 
@@ -1105,7 +1105,7 @@ def render(
 
 def said_id(provider: str, session: int, transaction: int) -> str:
     """Return what `{id}` becomes in a sentence."""
-    return hashlib.blake2b(f"{provider}/{session}/{transaction}".encode(), digest_size=8).hexdigest()
+    return _digest(provider, session, transaction, size=8)
 
 
 class _Clock(dt.datetime):

@@ -403,7 +403,7 @@ class Ips:
         for _ in self.open:
             position = self._turn
             self._turn = (self._turn + 1) % len(self.open)
-            if self.open[position] < self.connections and (not self.gates or self.gates[position].opens_at() <= now):
+            if self.open[position] < self.connections and self.opens_at(position) <= now:
                 break
         self.open[position] += 1
         return position
