@@ -428,7 +428,7 @@ def test_a_generator_that_dies_ends_the_run(tmp_path: Path) -> None:
 
     def kill(decided: int, of: int) -> None:
         if decided and not killed:
-            locust = psutil.Process().children()[-1]
+            locust = next(one for one in psutil.Process().children() if "locust" in one.cmdline())
             killed.append(locust.children()[-1])
             killed[0].kill()
 
