@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, repeat
 from struct import Struct
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import simpy
@@ -221,7 +221,7 @@ class Incident:
     repaired_at: float = math.inf
 
 
-Conversation = Generator[SimEvent, Any, tuple[Session, Reply]]
+Conversation = Generator[None, SimEvent, tuple[Session, Reply]]
 BEFORE_MAIL = ("CONNECT", "EHLO", "AUTH")
 COLUMNS = (
     *("message", "queue", "session", "transaction", "ip", "retry"),
@@ -266,13 +266,29 @@ class Attempts:
         return self.rows[:, COLUMNS.index(column)]
 
 
-class _Call(SimEvent):
-    """What an idle connection waits for: to be called, now or for a moment that is known already."""
+class _Wake(SimEvent):
+    """What a connection waits for: one event that happens again and again, for less than a process's timeouts cost."""
+
+    _ok, _value = True, None  # it can't fail
+    moment = math.nan  # what an idle connection was called for
+
+    def wakes(self, connection: "Connection") -> None:
+        """Let a connection run until it waits for this, and go on whenever this happens."""
+        self.calls = [connection.send]
+        next(connection)
+
+    def after(self, seconds: float) -> None:
+        """Let it happen so much later."""
+        self.callbacks = self.calls  # SimPy has taken them off when it happened last
+        self.env.schedule(self, delay=seconds)
 
     def at(self, moment: float, now: float) -> None:
-        """Let it happen then; `succeed` would be at once, and a timeout after it one event more."""
-        self._ok, self._value = True, moment
-        self.env.schedule(self, delay=moment - now)
+        """Let it happen at a moment that is known already, or now: it calls an idle connection."""
+        self.moment = moment
+        self.after(moment - now)
+
+
+Connection = Generator[None, SimEvent, None]
 
 
 @dataclass(slots=True)
@@ -288,7 +304,7 @@ class _Line:
     next_service: Callable[[], float]
     ips: Ips
     addresses: Sequence[int]
-    idle: deque[_Call] = field(default_factory=deque)
+    idle: deque[_Wake] = field(default_factory=deque)
     watched_until: float = math.inf
     under_way: dict[int, tuple[Due, Session, int, float]] = field(default_factory=dict)
 
@@ -338,7 +354,8 @@ class _Simulation:
         """Put a line to work with so many connections."""
         self.lines.append(line)
         for _ in range(connections):
-            self.env.process(self.connection(line))
+            wake = _Wake(self.env)
+            wake.wakes(self.connection(line, wake))
 
     def hand_over(self, line: _Line, now: float) -> None:
         """Before a connection gets busy with a message: see to it that an idle one comes for what is due next."""
@@ -351,7 +368,7 @@ class _Simulation:
             line.watched_until = at
             line.idle.popleft().at(at, now)
 
-    def connection(self, line: _Line) -> ProcessGenerator:
+    def connection(self, line: _Line, wake: _Wake) -> Connection:
         """One connection: take the next message, open a session if there is none, offer it, note the reply."""
         env, queue, receiver, lane = self.env, line.queue, line.receiver, line.lane
         next_due, offer, end_of_data, next_service = queue.next, receiver.offer, receiver.end_of_data, line.next_service
@@ -373,14 +390,14 @@ class _Simulation:
                 if session is not None:
                     self.close(line, session, position, now)
                     session = None
-                call = _Call(env)
                 at = min(line.ready_at(), self.known_until)
                 if at < line.watched_until and at <= self.duration:
                     line.watched_until = at  # one idle connection comes for the next message, the others when called
-                    call.at(at, now)
+                    wake.at(at, now)
                 else:
-                    line.idle.append(call)
-                if (yield call) == line.watched_until:
+                    line.idle.append(wake)
+                yield
+                if wake.moment == line.watched_until:
                     line.watched_until = math.inf
                 now = env.now
                 continue
@@ -393,17 +410,17 @@ class _Simulation:
             if reacts:
                 ips.begin(position, now)
             if faulty:
-                session, reply = yield from self.converse(line, due, session, position)
+                session, reply = yield from self.converse(line, wake, due, session, position)
                 now = env.now
                 refusal = reply if reply.stage in BEFORE_MAIL else None
             elif session is None:
                 session, reply = receiver.connect(self.ips[addresses[position]], now)
                 if setup > 0:  # being turned away takes as long: else a surplus connection would try all mail at once
                     line.under_way[message] = due, session, position, started
-                    busy = env.timeout(setup)
+                    wake.after(setup)
                     self.hand_over(line, now)
-                    yield busy
-                    now = env.now
+                    yield
+                    now += setup
                 refusal = reply if reply.code >= 400 else self.log_in(line, session, now)
             if refusal is not None:
                 reply = refusal
@@ -413,11 +430,11 @@ class _Simulation:
                     service = next_service()
                     if service > 0:
                         line.under_way[message] = due, session, position, started
-                        busy = env.timeout(service)
+                        wake.after(service)
                         if started == now:
                             self.hand_over(line, now)
-                        yield busy
-                        now = env.now
+                        yield
+                        now += service
                     reply = end_of_data(session, part.bytes[place], now)
             carried += 1
             delay = math.inf if reply.breaks == "silence" else reply.delay
@@ -441,18 +458,18 @@ class _Simulation:
             if line.under_way:
                 line.under_way.pop(message, None)
             if delay > 0:
-                busy = env.timeout(delay)
+                wake.after(delay)
                 if started == now:
                     self.hand_over(line, now)
-                yield busy
-                now = env.now
+                yield
+                now += delay
             if reacts:
                 ips.end(position, started, now, code, reply.stage, reply.limit)
             if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
                 self.close(line, session, position, now)
                 session = None
 
-    def converse(self, line: _Line, due: Due, session: Session | None, position: int) -> Conversation:
+    def converse(self, line: _Line, wake: _Wake, due: Due, session: Session | None, position: int) -> Conversation:
         """Make one attempt command by command, as it has to be where any reply may be late or missing.
 
         Return the session, and what the client has heard last; of the reply to the dot, what the provider says.
@@ -461,14 +478,14 @@ class _Simulation:
         patience, started = lane.channel.timeout, env.now
         part, place = self.parts[message >> PART], message & POSITION
 
-        def wait(one: Session, seconds: float) -> ProcessGenerator:
+        def wait(one: Session, seconds: float) -> Connection:
             if seconds > 0:
                 line.under_way[message] = due, one, position, started
-                busy = env.timeout(seconds)
+                wake.after(seconds)
                 self.hand_over(line, env.now)
-                yield busy
+                yield
 
-        def hear(one: Session, reply: Reply) -> Generator[SimEvent, Any, Reply]:
+        def hear(one: Session, reply: Reply) -> Generator[None, SimEvent, Reply]:
             late = math.inf if reply.breaks == "silence" else reply.delay
             yield from wait(one, min(late, patience))
             lost = late > patience or reply.breaks == "instead"
