@@ -310,7 +310,8 @@ class _Line:
 
     def ready_at(self) -> float:
         """Return the earliest moment at which a connection without a session may have a message to offer."""
-        return max(self.queue.ready_at(), self.ips.opens_at())
+        ready_at = self.queue.ready_at()
+        return max(ready_at, self.ips.opens_at()) if self.ips.gates else ready_at
 
 
 PART = 32
@@ -330,6 +331,14 @@ class _Part:
         self.recipients = array("q", messages.recipients.tobytes())
         self.bytes = array("q", messages.bytes.tobytes())
         self.mail_from = [messages.addresses[sender] for sender in messages.sender.tolist()]
+
+
+def _heard(reply: Reply, timeout: float) -> Reply:
+    """Return what a client hears that waits so long: if it goes away, or is left, 0 and how long that took."""
+    delay = math.inf if reply.breaks == "silence" else reply.delay
+    if delay <= timeout and reply.breaks != "instead":
+        return reply
+    return Reply(0, "", "", reply.stage, reply.limit, min(reply.held, timeout), min(delay, timeout))
 
 
 class _Simulation:
@@ -378,7 +387,8 @@ class _Simulation:
         parts, kinds = self.parts, self.kinds
         add_row, as_bytes = self.rows.frombytes, ROW.pack
         session: Session | None = None
-        said: Reply | None = None  # the last reply, and the number of its kind
+        said: Reply | None = None  # the last reply of the provider's, and what came of it
+        unheard, delay = False, 0.0
         position = carried = kind = 0
         now = env.now
         while True:
@@ -429,30 +439,27 @@ class _Simulation:
                 if reply.code < 400:
                     service = next_service()
                     if service > 0:
-                        line.under_way[message] = due, session, position, started
                         wake.after(service)
                         if started == now:
+                            line.under_way[message] = due, session, position, started
                             self.hand_over(line, now)
                         yield
                         now += service
                     reply = end_of_data(session, part.bytes[place], now)
             carried += 1
-            delay = math.inf if reply.breaks == "silence" else reply.delay
-            if delay > timeout or reply.breaks == "instead":
-                # the client goes away, or is left; the message is accepted all the same, and nobody is told
-                delay = min(delay, timeout)
-                if reply.accepted:
-                    self.unheard[message] = self.unheard.get(message, 0) + 1
-                reply = Reply(0, "", "", reply.stage, reply.limit, min(reply.held, timeout))
             if reply is not said:
-                kind = kinds.setdefault((provider, *reply[:5]), len(kinds))
-                said = reply
-            code, ended = reply.code, now + delay
-            final = 200 <= code < 300 or queue.settle(due, code, reply.limit, part.created_at[place], ended)
+                said, heard = reply, _heard(reply, timeout)
+                unheard = heard is not reply and reply.accepted
+                kind = kinds.setdefault((provider, *heard[:5]), len(kinds))
+                code, limit, held, delay = heard.code, heard.limit, heard.held, heard.delay
+            if unheard:
+                self.unheard[message] = self.unheard.get(message, 0) + 1
+            ended = now + delay
+            final = 200 <= code < 300 or queue.settle(due, code, limit, part.created_at[place], ended)
             add_row(
                 as_bytes(
                     message, line.number, session.number, session.transaction, addresses[position], retry,
-                    due_at, released_at, started, ended, reply.held, kind, final,
+                    due_at, released_at, started, ended, held, kind, final,
                 )
             )  # fmt: skip
             if line.under_way:
@@ -464,7 +471,7 @@ class _Simulation:
                 yield
                 now += delay
             if reacts:
-                ips.end(position, started, now, code, reply.stage, reply.limit)
+                ips.end(position, started, now, code, reply.stage, limit)
             if refusal is not None or code in (0, 421) or queue.session_is_full(carried):
                 self.close(line, session, position, now)
                 session = None
@@ -517,7 +524,7 @@ class _Simulation:
     def opening(self, line: _Line, session: Session) -> list[Callable[[float], Reply]]:
         """Return the commands before the first MAIL; each is told the time."""
         receiver, provider = line.receiver, line.lane.provider
-        if provider.role == "delivery" or not provider.auth:
+        if not receiver.needs_auth:
             return [partial(receiver.ehlo, session)]
 
         def log_in(now: float) -> Reply:
@@ -540,7 +547,7 @@ class _Simulation:
     def log_in(self, line: _Line, session: Session, now: float) -> Reply | None:
         """EHLO, STARTTLS and AUTH, as far as the provider has them; return the refusal, if there is one."""
         receiver, lane = line.receiver, line.lane
-        if lane.provider.role == "delivery" or not lane.provider.auth:
+        if not receiver.needs_auth:
             reply = receiver.ehlo(session, now)
         elif lane.oauth:
             reply = receiver.log_in(session, line.account, self.token(line) or "", now, token=True)

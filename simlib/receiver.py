@@ -303,18 +303,20 @@ class _Opinion:
         self._scaled = scaled
         self._known: dict[str, _Known] = {}
         self._day = 0
-        self.midnight = -math.inf  # when this day ends
+        self._midnight = -math.inf
+        self.day_ends = -math.inf  # within an instant of midnight
 
     def turn(self, now: float) -> None:
         """Let the days that are over end: their complaints are counted, and the limits of each IP scaled."""
-        while now >= self.midnight - INSTANT:
+        while now >= self.day_ends:
             if self._known:
                 for ip, known in self._known.items():
                     self._end_day(ip, known)
                 self._day += 1
             else:
                 self._day = math.floor((now + INSTANT + self._since_midnight) / DAY)
-            self.midnight = (self._day + 1) * DAY - self._since_midnight
+            self._midnight = (self._day + 1) * DAY - self._since_midnight
+            self.day_ends = self._midnight - INSTANT
 
     def _end_day(self, ip: str, known: _Known) -> None:
         rules, band = self.reputation.rules, known.standing.band
@@ -323,11 +325,11 @@ class _Opinion:
         known.messages, known.expected = 0, 0.0
         if known.standing.band != band:
             for rule in self._scaled:
-                rescale(rule.window(ip), rule.limit, rules.scale(known.standing.band), self.midnight)
+                rescale(rule.window(ip), rule.limit, rules.scale(known.standing.band), self._midnight)
 
     def of(self, ip: str, now: float) -> _Known:
         """Return what is known of an IP, as of now."""
-        if now >= self.midnight - INSTANT:
+        if now >= self.day_ends:
             self.turn(now)
         known = self._known.get(ip)
         if known is None:
@@ -373,6 +375,7 @@ class Receiver:
 
     __slots__ = (
         "_accepted",
+        "_at_once",
         "_banner",
         "_blocklisted",
         "_busy",
@@ -383,7 +386,7 @@ class Receiver:
         "_issued",
         "_mail",
         "_nameless",
-        "_one_by_one",
+        "_needs_tls",
         "_opinion",
         "_per_session",
         "_plan",
@@ -398,6 +401,7 @@ class Receiver:
         "_transactions",
         "accounts",
         "blocked",
+        "needs_auth",
         "provider",
         "rules",
         "sessions",
@@ -429,7 +433,7 @@ class Receiver:
         self._caps = {stage: tuple(_caps(self.rules, stage)) for stage in STAGES}
         self._tests = {stage: tuple(rule for rule in counting if rule.limit.at == stage) for stage in STAGES}
         self._takes = {stage: tuple(rule for rule in counting if rule.takes_at == stage) for stage in STAGES}
-        self._one_by_one = bool(self._tests["RCPT"] or self._takes["RCPT"])
+        one_by_one = bool(self._tests["RCPT"] or self._takes["RCPT"])
         self._takes = {stage: (*self._takes[stage], *_started(counting, provider, stage)) for stage in STAGES}
         self._plan_unlisted = self._planned({stage: tuple(_outright(provider, stage)) for stage in STAGES})
         self._takes = {stage: tuple(rule for rule in self._takes[stage] if not rule.limit.only) for stage in STAGES}
@@ -443,7 +447,8 @@ class Receiver:
         at_auth = (*self._tests["AUTH"], *self._takes["AUTH"])
         self._nameless = all(rule.attempts and rule.per in ("ip", "number") for rule in at_auth)
         self._per_session = tuple(rule for rule in self.rules if rule.limit.per == "session")
-        self._transactions = tuple(rule for rule in self.rules if rule.limit.count == "transactions")
+        transactions = (rule for rule in self.rules if rule.limit.count == "transactions")
+        self._transactions = tuple(rule.at_work("one", "EOD") for rule in transactions)
         self._credential = provider.credential
         self._takes_passwords = not provider.speaks_of("password_refused")
         self._said: dict[tuple[When, Stage], Reply] = {}
@@ -454,9 +459,13 @@ class Receiver:
         self._data = provider.says("data", "DATA")
         self._accepted = provider.says("accepted", "EOD")
         self._blocklisted = provider.says("blocklisted", "CONNECT")
-        self._send_as_at = provider.says("send-as", "EOD").stage
+        self._send_as_at: Stage | None = None
         if provider.credential in ("account", "domain"):
+            self._send_as_at = provider.says("send-as", "EOD").stage
             self._busy[self._send_as_at] = True
+        self._at_once = not (one_by_one or self._send_as_at == "RCPT" or self._busy["DATA"])
+        self._needs_tls = provider.tls == "required"
+        self.needs_auth = provider.role == "submission" and bool(provider.auth)
 
     def _planned(self, outright: Mapping[Stage, Sequence[Cap]]) -> Plan:
         """Return what a session has to pass at each stage, as of the rules that are set now."""
@@ -519,7 +528,8 @@ class Receiver:
             refusal = self._refusal(session, "EHLO", now)
             if refusal:
                 return refusal
-        self._end_transaction(session, now, failed=True)
+        if session.started:
+            self._end_transaction(session, now, failed=True)
         session.greeted = True
         return self._ehlo[session.tls]
 
@@ -573,7 +583,7 @@ class Receiver:
             return self._says("bad_sequence", "AUTH")  # not within a transaction, and only once (RFC 4954 §4)
         if session.account:
             return self._says("already_authenticated", "AUTH")
-        if self.provider.tls == "required" and not session.tls:
+        if self._needs_tls and not session.tls:
             return self._says("tls_required", "AUTH")
         return None
 
@@ -654,7 +664,7 @@ class Receiver:
             if refusal:
                 return refusal
         session.greeted = True
-        session.tls = self.provider.tls == "required"
+        session.tls = self._needs_tls
         return self.auth(session, user, secret, now, token)
 
     def _bad_credential(self, user: str, secret: str, now: float, token: bool) -> Reply | None:
@@ -736,7 +746,7 @@ class Receiver:
         now : float
             The time, in seconds since second 0; never before that of an earlier command.
         """
-        if session.started or session.taken:
+        if session.started:
             self._end_transaction(session, now, failed=True)
         while session.occupied:
             session.occupied.pop().give_back(1, now)
@@ -767,14 +777,13 @@ class Receiver:
         if not session.greeted or session.started:
             return self._says("bad_sequence" if session.started else "ehlo_first", "MAIL")
         if not session.account:
-            needs_auth = self.provider.role == "submission" and bool(self.provider.auth)
-            if self.provider.tls == "required" and not session.tls:
-                speaks_of_auth = needs_auth and self.provider.speaks_of("auth_required")
+            if self._needs_tls and not session.tls:
+                speaks_of_auth = self.needs_auth and self.provider.speaks_of("auth_required")
                 return self._says("auth_required" if speaks_of_auth else "tls_required", "MAIL")
-            if needs_auth:
+            if self.needs_auth:
                 return self._says("auth_required", "MAIL")
             session.account = session.ip
-        if self._opinion is not None and now >= self._opinion.midnight - INSTANT:
+        if self._opinion is not None and now >= self._opinion.day_ends:
             self._opinion.turn(now)
         if mail_from != session.mail_from:
             session.mail_from = mail_from
@@ -867,20 +876,20 @@ class Receiver:
         reply = self.mail(session, mail_from, now)
         if reply.code >= 400:
             return reply
-        if self._one_by_one or self.blocked or self._send_as_at == "RCPT":
-            for _ in range(recipients):
-                reply = self.rcpt(session, "", now)
-                if reply.code >= 400:
-                    break
-        else:
+        if self._at_once and not self.blocked:
             # nothing is counted one by one: the first recipient too many is as good as the last
             session.recipients = recipients
             for amount_of, most, rule in self._caps["RCPT"]:
                 if amount_of(session) > most:
-                    reply = rule.reply
-                    break
-        if reply.code < 400:
-            reply = self.data(session, now) if self._busy["DATA"] or self.blocked else self._data
+                    self.rset(session, now)
+                    return rule.reply
+            return self._data
+        for _ in range(recipients):
+            reply = self.rcpt(session, "", now)
+            if reply.code >= 400:
+                break
+        else:
+            reply = self.data(session, now)
         if reply.code >= 400:
             self.rset(session, now)
         return reply
@@ -907,9 +916,9 @@ class Receiver:
         if not session.started or not session.recipients:
             return self._says("bad_sequence", "EOD")
         session.size = size
-        verdict = self._refusal(session, "EOD", now, header_from)
-        if verdict is None:
-            verdict = self._accepted
+        verdict = self._accepted
+        if self._busy["EOD"] or self.blocked:
+            verdict = self._refusal(session, "EOD", now, header_from) or verdict
         failed = verdict.code >= 400
         self._end_transaction(session, now + verdict.delay, failed)
         if not failed:
@@ -943,8 +952,9 @@ class Receiver:
                     window.give_back(amount, taken_at)
             session.taken.clear()
         if session.started:
-            for rule in self._transactions:
-                rule.window(getattr(session, rule.per)).give_back(1, at)
+            for rule, windows, key_of, _, _ in self._transactions:
+                key = key_of(session)
+                (windows.get(key) or rule.window(key)).give_back(1, at)
             session.started = False
 
     def _may_send_as(self, session: Session, author: str) -> bool:
@@ -980,8 +990,6 @@ class Receiver:
         if self._send_as_at == stage and not self._may_send_as(session, header_from or session.mail_from):
             self._count_attempt(session, stage, now)
             return self._says("send-as", stage)
-        if not self._busy[stage]:
-            return None
         refused: Rule | Outright | None = None
         holder: Rule | None = None
         held = 0.0

@@ -219,7 +219,7 @@ class Queue:
             return None
         if self._joins_at <= now:
             if self.pace is None and not self._ready and not self._retries:
-                return self._take_next()
+                return self._next_arrival()
             self._join(now)
         if not self._ready:
             return None
@@ -230,7 +230,9 @@ class Queue:
 
     def ready_at(self) -> float:
         """Return the earliest moment at which `next` may have a message, in seconds; inf if nothing waits."""
-        return self._paused_until if self._ready else max(self._joins_at, self._paused_until)
+        if self._ready or self._joins_at < self._paused_until:
+            return self._paused_until
+        return self._joins_at
 
     def settle(self, due: Due, code: int, limit: str, created_at: float, now: float) -> bool:
         """Take note of how an attempt ended; True if that decided the message, else it is retried.
@@ -264,7 +266,7 @@ class Queue:
         """Whether a session that carried so many messages has to end. It ends, too, when `next` has nothing."""
         return self.messages_per_session is not None and messages >= self.messages_per_session
 
-    def _take_next(self) -> Due:
+    def _next_arrival(self) -> Due:
         """Return the next arrival, which nothing stands before."""
         place, arrivals = self._arrived, self._due_at
         due_at = arrivals[place]
@@ -403,7 +405,7 @@ class Ips:
         for _ in self.open:
             position = self._turn
             self._turn = (self._turn + 1) % len(self.open)
-            if self.open[position] < self.connections and self.opens_at(position) <= now:
+            if self.open[position] < self.connections and (not self.gates or self.opens_at(position) <= now):
                 break
         self.open[position] += 1
         return position
