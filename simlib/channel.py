@@ -347,7 +347,6 @@ class _Simulation:
     def __init__(self, duration: float) -> None:
         self.env = simpy.Environment()
         self.parts: dict[int, _Part] = {}  # those with messages that aren't decided
-        self.known_until = math.inf  # when more messages come
         self.duration = duration
         self.rows = array("d")
         self.kinds: dict[tuple[str, int, str, str, str, str], int] = {}
@@ -370,7 +369,7 @@ class _Simulation:
         """Before a connection gets busy with a message: see to it that an idle one comes for what is due next."""
         if not line.idle:
             return
-        at = min(line.ready_at(), self.known_until)
+        at = line.ready_at()
         if at <= now + INSTANT:
             line.idle.popleft().at(now, now)
         elif at < line.watched_until and at <= self.duration:
@@ -400,7 +399,7 @@ class _Simulation:
                 if session is not None:
                     self.close(line, session, position, now)
                     session = None
-                at = min(line.ready_at(), self.known_until)
+                at = line.ready_at()
                 if at < line.watched_until and at <= self.duration:
                     line.watched_until = at  # one idle connection comes for the next message, the others when called
                     wake.at(at, now)
@@ -770,7 +769,6 @@ def by_day(
     queues: tuple[tuple[str, str, str], ...] = ()
     for day, (until, messages) in enumerate(days):
         run.parts[day] = _Part(messages)
-        run.known_until = until if until < duration else math.inf
         run.ips, found = routes(lanes, messages)
         for number, route in enumerate(found):
             lane, numbers = route.lane, route.messages + (day << PART)
@@ -782,6 +780,7 @@ def by_day(
                 line = run.lines[number]
                 line.messages = np.concatenate([line.messages, numbers])
                 line.queue.extend(due_at, array("q", numbers.tobytes()), senders)
+                run.hand_over(line, run.env.now)
                 continue
             if id(lane) not in shared:
                 # named by who sends, so that a pool with one tenant and a dedicated channel draw the same
