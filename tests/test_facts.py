@@ -743,11 +743,11 @@ def test_no_provider_tool_or_rate_is_singled_out_in_the_code() -> None:
         # a relay's reports go to somebody: to nobody's provider
         *(("zone.py", "generic-mx"), ("load.py", "generic-mx")),
         # the program, not its schedule
-        *((file, "postfix") for file in ("cli.py", "load.py", "relay.py", "log_postfix.py")),
+        *((file, "postfix") for file in ("cli_load.py", "load.py", "relay.py", "log_postfix.py")),
         # whose throttle setting `size` asks about
-        *(("cli.py", "sales-connect"), ("question.py", "sales-connect")),
+        *(("cli_size.py", "sales-connect"), ("question.py", "sales-connect")),
         # whose log `import` reads
-        *((file, log) for file in ("cli.py", "importing.py") for log in LOGS),
+        *((file, log) for file in ("cli_logs.py", "importing.py") for log in LOGS),
         ("audit.py", "1/h"),  # a quota that any mailer meets: the trial's own, and nobody's
     }
 
