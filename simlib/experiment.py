@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simlib import summary
-from simlib.channel import Attempts, by_day, splits
+from simlib.attempts import Attempts
 from simlib.estimate import Estimate, paired, wilson
 from simlib.fairness import Fairness, gather, shares
 from simlib.kept import keeping, kept
 from simlib.record import frame
 from simlib.scenario import Scenario
+from simlib.simulation import by_day, splits
 from simlib.summary import METRICS, Summary, Tally
 from simlib.windows import INSTANT
 from simlib.workload import DAY, Messages, stream

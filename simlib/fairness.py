@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simlib.channel import Attempts, Lane
+from simlib.attempts import Attempts
+from simlib.channel import Lane
 from simlib.estimate import Estimate
 from simlib.scenario import Scenario
 from simlib.summary import outcomes

@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from simlib.channel import Attempts
+from simlib.attempts import Attempts
 
 __all__ = ["keeping", "kept"]
 

@@ -25,7 +25,8 @@ import numpy as np
 import psutil
 
 from simlib import plan
-from simlib.channel import COLUMNS, Attempts, Lane, Route, routes
+from simlib.attempts import COLUMNS, Attempts
+from simlib.channel import Lane, Route, routes
 from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simlib.channel import Attempts, Lane
+from simlib.attempts import Attempts
+from simlib.channel import Lane
 from simlib.experiment import run
 from simlib.facts import Rate
 from simlib.option import Option, options, timing

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simlib.channel import Attempts
+from simlib.attempts import Attempts
 from simlib.receiver import render, said_id
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
-from simlib.channel import simulate
 from simlib.faults import NO_FAULTS, Faults, FaultyReceiver
 from simlib.load import Fakes, fakes, lines
 from simlib.provider import Provider, Reply
 from simlib.receiver import Account, Receiver, Session
 from simlib.reputation import Reputation
 from simlib.scenario import Scenario
+from simlib.simulation import simulate
 from simlib.workload import Messages, recipients, stream
 
 __all__ = ["Command", "Exact", "Recorder", "exact", "record", "replay"]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simlib.channel import Attempts, Lane
+from simlib.attempts import Attempts
+from simlib.channel import Lane
 from simlib.scenario import Scenario
 from simlib.windows import INSTANT
 from simlib.workload import Messages

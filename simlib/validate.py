@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from simlib.channel import Attempts
+from simlib.attempts import Attempts
 from simlib.experiment import run
 from simlib.load import LATE_SHARE, Load, load
 from simlib.replay import Exact, exact

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simlib.channel import Attempts
+from simlib.attempts import Attempts
 from simlib.experiment import compare, run
 from simlib.provider import Limit, Provider, names
 from simlib.receiver import UNLISTED, Receiver

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, poisson
 
 from simlib import pacing
-from simlib.channel import COLUMNS, Attempts, Service
+from simlib.attempts import COLUMNS, Attempts
+from simlib.channel import Service
 from simlib.experiment import run
 from simlib.provider import Limit, Provider, names, parse
 from simlib.receiver import Account, Receiver

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from simlib.channel import splits
 from simlib.experiment import compare, days, run
 from simlib.record import frame
 from simlib.scenario import Scenario
+from simlib.simulation import splits
 from simlib.summary import Tally, summarize
 
 DAY = 86400.0

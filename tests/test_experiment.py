@@ -16,7 +16,7 @@ from experiments import MINUTE_LIMIT, MX, PLAIN, QUOTA, RANDOM, SOURCE, batch, p
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simlib.channel import Attempts
+from simlib.attempts import Attempts
 from simlib.estimate import Estimate
 from simlib.experiment import Result, compare, run
 from simlib.record import frame

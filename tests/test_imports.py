@@ -45,19 +45,22 @@ MAY_IMPORT = {
     "pacing": ("provider", "sender"),
     "population": ("facts",),
     "workload": ("facts", "population"),
-    "channel": ("facts", "faults", "provider", "reaction", "receiver", "sender", "warmup", "windows", "workload"),
+    "channel": ("facts", "provider", "reaction", "receiver", "sender", "warmup", "workload"),
+    "attempts": ("workload",),
+    "simulation": ("attempts", "channel", "faults", "provider", "receiver", "sender", "windows", "workload"),
     "lane": ("channel", "provider", "reaction", "sender", "tool", "warmup"),
     "event": ("channel", "facts", "workload"),
     "scenario": (
         *("channel", "event", "facts", "faults", "lane", "provider", "receiver", "reputation", "tool", "workload"),
     ),
     "estimate": (),
-    "record": ("channel", "receiver"),
-    "kept": ("channel",),
-    "summary": ("channel", "scenario", "windows", "workload"),
-    "fairness": ("channel", "estimate", "scenario", "summary", "windows"),
+    "record": ("attempts", "receiver"),
+    "kept": ("attempts",),
+    "summary": ("attempts", "channel", "scenario", "windows", "workload"),
+    "fairness": ("attempts", "channel", "estimate", "scenario", "summary", "windows"),
     "experiment": (
-        *("channel", "estimate", "fairness", "kept", "record", "scenario", "summary", "windows", "workload"),
+        *("attempts", "estimate", "fairness", "kept", "record", "scenario", "simulation", "summary", "windows"),
+        "workload",
     ),
     "capacity": ("channel", "estimate", "experiment", "scenario", "summary", "workload"),
     "sweep": ("experiment", "facts", "plot", "scenario"),
@@ -66,8 +69,8 @@ MAY_IMPORT = {
     "prices": ("facts",),
     "words": ("facts",),
     "question": (
-        *("channel", "experiment", "facts", "option", "pacing", "provider", "scenario", "sender", "summary", "tool"),
-        *("windows", "workload"),
+        *("attempts", "channel", "experiment", "facts", "option", "pacing", "provider", "scenario", "sender"),
+        *("summary", "tool", "windows", "workload"),
     ),
     "sizing": ("estimate", "experiment", "question", "scenario", "summary"),
     "advice": ("estimate", "facts", "option", "prices", "provider", "question", "sender", "sizing", "warmup"),
@@ -89,9 +92,11 @@ MAY_IMPORT = {
     "safety": ("provider",),
     "target": ("safety",),
     "plan": ("channel", "provider", "scenario", "target", "workload"),
-    "load": ("channel", "plan", "record", "safety", "scenario", "sender", "summary", "target", "workload"),
-    "replay": ("channel", "faults", "load", "plan", "provider", "receiver", "reputation", "scenario", "workload"),
-    "validate": ("channel", "experiment", "load", "replay", "scenario", "summary"),
+    "load": (
+        *("attempts", "channel", "plan", "record", "safety", "scenario", "sender", "summary", "target", "workload"),
+    ),
+    "replay": ("faults", "load", "plan", "provider", "receiver", "reputation", "scenario", "simulation", "workload"),
+    "validate": ("attempts", "experiment", "load", "replay", "scenario", "summary"),
     "measured": ("load", "validate"),
     "audit": ("pacing", "provider", "windows"),
     "trial": ("audit", "provider"),
@@ -259,6 +264,10 @@ def test_who_starts_locust_does_not_import_it() -> None:
     """It patches sockets and threads for gevent, and a notebook's kernel would hang (the fakes are a process, too)."""
     modules = [f"simlib.{name}" for name in ("load", "plan", "replay", "validate", "measured", "safety")]
     assert first_loaded(modules, {"locust", "gevent", "loadtests", "fake_servers", "aiosmtpd"}) == {}
+
+
+def test_who_drives_real_mail_loads_no_simulator() -> None:
+    assert first_loaded(["simlib.plan", "simlib.load"], {"simpy"}) == {}
 
 
 def test_what_others_may_use_of_loadtests_patches_nothing() -> None:

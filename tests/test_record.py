@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from simlib.channel import COLUMNS, Attempts
+from simlib.attempts import COLUMNS, Attempts
 from simlib.receiver import render
 from simlib.record import frame, write
 from simlib.workload import Messages

@@ -13,7 +13,7 @@ from scipy import stats
 from fake_servers.clock import VirtualClock
 from fake_servers.ledger import Ledger
 from fake_servers.server import Fake, Shared
-from simlib.channel import Attempts
+from simlib.attempts import Attempts
 from simlib.experiment import run
 from simlib.provider import Provider
 from simlib.receiver import Receiver

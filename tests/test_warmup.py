@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simlib import plan
-from simlib.channel import Attempts, Route, routes
+from simlib.attempts import Attempts
+from simlib.channel import Route, routes
 from simlib.experiment import run
 from simlib.facts import check
 from simlib.scenario import Scenario
