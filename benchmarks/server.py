@@ -14,6 +14,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
 
+from simlib.port import held_port
+
 ROUNDS: Final = 5
 LOADS: Final = (  # name, messages a round, what it is to smtp-source, the ratio that is aimed at
     ("20 sessions kept open, 1 kB", 6_000, ("-d", "-l", "1024"), 4.0),
@@ -58,10 +60,11 @@ def fake(*start: str) -> Iterator[Server]:
 @contextmanager
 def sink() -> Iterator[Server]:
     """Run smtp-sink, which takes everything and does nothing with it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    with subprocess.Popen(["smtp-sink", *user, f"127.0.0.1:{port}", "1024"], text=True) as process:
+    with (
+        held_port() as port,
+        subprocess.Popen(["smtp-sink", *user, f"127.0.0.1:{port}", "1024"], text=True) as process,
+    ):
         try:
             while not listens(port):
                 time.sleep(0.01)

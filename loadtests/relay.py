@@ -48,6 +48,7 @@ from threading import Thread
 from typing import IO, Any, Final
 
 from simlib import argument
+from simlib.port import held_port
 
 __all__ = ["Channel", "Log", "Setup", "files", "main"]
 
@@ -576,9 +577,8 @@ def run(setup: Setup, password: str, stop: _Stop) -> None:
     zero = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="sendlab-relay-"))
     try:
-        port = _free_port()
         log, said = Log(setup), deque[str](maxlen=100)
-        with _guard(home) as guard:
+        with held_port() as port, _guard(home) as guard:
             _make(home, files(setup, home, port, password))
             with (
                 _log_service(home) as service,
@@ -600,12 +600,6 @@ def run(setup: Setup, password: str, stop: _Stop) -> None:
                 raise RuntimeError(f"Postfix did not start: {why[0]}")
     finally:
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _make(home: Path, content: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ import psutil
 from simlib import plan
 from simlib.attempts import COLUMNS, Attempts
 from simlib.channel import Lane, Route, routes
+from simlib.port import held_port
 from simlib.record import frame
 from simlib.safety import Target
 from simlib.scenario import Scenario
@@ -598,13 +599,9 @@ def drive(folder: Path, processes: int = 1, progress: Progress | None = None) ->
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--plan", str(folder)]
     command += ["--csv", str(folder / "locust"), "--html", str(folder / "locust.html"), "--json-file"]
     command += [str(folder / "locust"), "--only-summary", "--exit-code-on-error", "0", "--loglevel", "WARNING"]
-    if processes > 1:
-        command += ["--processes", str(processes), "--master-bind-host", "127.0.0.1", "--master-host", "127.0.0.1"]
-        port = str(_free_port())
-        command += ["--master-bind-port", port, "--master-port", port]
     of = (folder / "plan.jsonl").read_bytes().count(b"\n")
     log = folder / "locust.log"
-    with _process(command, log) as process:
+    with held_port() as port, _process([*command, *_shared_out(processes, port)], log) as process:
         decided = _Decided(folder)
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -618,12 +615,13 @@ def drive(folder: Path, processes: int = 1, progress: Progress | None = None) ->
         raise ValueError(f"Locust ended with {process.returncode}: {(ours or said)[-1]} (see {log})")
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+def _shared_out(processes: int, port: int) -> list[str]:
+    """Say to Locust that several processes generate, and where they meet."""
+    if processes == 1:
+        return []
+    ours, number = "127.0.0.1", str(port)
+    at = ["--master-host", ours, "--master-port", number, "--master-bind-host", ours, "--master-bind-port", number]
+    return ["--processes", str(processes), *at]
 
 
 class _Decided:

@@ -15,15 +15,20 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from threading import Thread
 from typing import Final
 
 import trustme
 
+from simlib.port import held_port
+
 HOST: Final = "mail.example"
 DAEMONS: Final = Path("/usr/lib/postfix/sbin")
 STARTS_WITHIN: Final = 30.0  # seconds
+NAMESERVER: Final = str(IPv4Address("127.64.0.0") + os.getpid())
+"""Where a test's DNS answers: resolv.conf takes no port, so it is 53, and the address is this process's alone."""
 
 MAIN: Final = {
     "compatibility_level": "3.6",
@@ -104,17 +109,17 @@ def postfix(
             (home / name).mkdir()
         for name in ("data", *(f"spool/{one}" for one in OWNED)):
             shutil.chown(home / name, "postfix")
-        port = free_port()
         main = {**MAIN, "queue_directory": f"{home}/spool", "data_directory": f"{home}/data", **settings}
         (home / "etc/main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-        (home / "etc/master.cf").write_text(MASTER.format(port=port) + services)
         os.utime(home / "etc/main.cf", (0, 0))  # each process waits until the file hasn't changed for a second or two
         (home / "etc/resolv.conf").write_text(f"nameserver {nameserver}\n")
         certificate = trustme.CA().issue_cert(HOST).private_key_and_cert_chain_pem
         certificate.write_to_path(str(home / "etc/certificate.pem"))
-        with authority(home / "spool/auth", passwords), master(home, ELSEWHERE if nameserver else ()):
-            wait_until_listening(port, home)
-            yield port
+        with held_port() as port, authority(home / "spool/auth", passwords):
+            (home / "etc/master.cf").write_text(MASTER.format(port=port) + services)
+            with master(home, ELSEWHERE if nameserver else ()):
+                wait_until_listening(port, home)
+                yield port
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -143,13 +148,6 @@ ELSEWHERE: Final = (
     *("unshare", "--mount", "sh", "-c"),
     'mount --bind "$MAIL_CONFIG/resolv.conf" /etc/resolv.conf && exec "$0" "$@"',
 )
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago, for a server that can't say which one it picked."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def wait_until_listening(port: int, home: Path) -> None:

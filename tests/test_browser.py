@@ -10,10 +10,10 @@ import pytest
 from browser import sendlab, visit
 from nbformat import write
 from playwright.sync_api import Browser, Page, expect
-from postfix import free_port
 from test_notebooks import FOUND, complaints, made_quick, notebook
 
 from simlib.lab import unpack
+from simlib.port import held_port
 from simlib.words import Words, languages
 
 RAN = re.compile(r"\[\d+\]:")
@@ -95,7 +95,7 @@ def answer_moves_with_the_slider(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with sendlab(tmp_path_factory.mktemp("home"), "app", port=free_port()) as said:
+    with held_port() as port, sendlab(tmp_path_factory.mktemp("home"), "app", port=port) as said:
         yield said
 
 

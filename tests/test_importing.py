@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postfix import PASSING_ON, postfix
+from postfix import NAMESERVER, PASSING_ON, postfix
 from test_recipes import (
-    NAMESERVER,
     REPS,
     TAKING,
     accepted,

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "plot_day": ("labels", "plot_style"),
     "plot": ("labels", "plot_day", "plot_load", "plot_style", "plot_sweep", "plot_timeline"),
     "lab": (),
+    "port": (),
     "queue_manager": (),
     "provider": ("facts",),
     "windows": ("provider",),
@@ -93,7 +94,19 @@ MAY_IMPORT = {
     "target": ("safety",),
     "plan": ("channel", "provider", "scenario", "target", "workload"),
     "load": (
-        *("attempts", "channel", "plan", "record", "safety", "scenario", "sender", "summary", "target", "workload"),
+        *(
+            "attempts",
+            "channel",
+            "plan",
+            "port",
+            "record",
+            "safety",
+            "scenario",
+            "sender",
+            "summary",
+            "target",
+            "workload",
+        ),
     ),
     "replay": ("faults", "load", "plan", "provider", "receiver", "reputation", "scenario", "simulation", "workload"),
     "validate": ("attempts", "experiment", "load", "replay", "scenario", "summary"),
@@ -122,7 +135,7 @@ NEVER = {
 }
 NEIGHBOURS = {
     "fake_servers": {"argument", "facts", "faults", "provider", "receiver", "reputation", "windows"},
-    "loadtests": {"argument", "reaction", "sender"},
+    "loadtests": {"argument", "port", "reaction", "sender"},
 }
 # `serve --scenario` takes providers, readings and accounts from a scenario: only who brings one loads the simulator.
 EXCEPTIONS = {("fake_servers/__main__.py", "scenario")}

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from postfix import PASSING_ON, free_port, missing, postfix
+from postfix import PASSING_ON, missing, postfix
 from scipy.special import stdtrit
 
 from simlib.queue_manager import Backoff, Destination, Feedback, deliver
@@ -215,7 +215,7 @@ WINDOW = re.compile(
 class Server:
     """A mailbox provider's MX: what it has taken, whom it turned away, and when it put mail off, in seconds."""
 
-    port: int
+    port: int = 0
     taken: int = 0
     turned_away: int = 0
     put_off: list[float] = field(default_factory=list)
@@ -224,7 +224,7 @@ class Server:
 @contextmanager
 def serving(connections: int, puts_off: bool = False) -> Iterator[Server]:
     """Take mail on loopback, slowly, over so many connections at once; or put off every recipient."""
-    seen = Server(free_port())
+    seen = Server()
     room = BoundedSemaphore(connections)
 
     class Handler(socketserver.StreamRequestHandler):
@@ -257,7 +257,8 @@ def serving(connections: int, puts_off: bool = False) -> Iterator[Server]:
                 else:
                     self.wfile.write(b"250 ok\r\n")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", seen.port), Handler) as server:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        seen.port = server.server_address[1]
         server.daemon_threads = True
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
-from postfix import PASSING_ON, free_port, missing, postfix
+from postfix import NAMESERVER, PASSING_ON, missing, postfix
 from test_serve import Server, serving
+
+from simlib.port import held_port
 
 ROOT: Final = Path(__file__).parents[1]
 RECIPES: Final = ROOT / "loadtests" / "recipes"
-NAMESERVER: Final = "127.53.0.2"  # resolv.conf takes no port, so it is 53, where nobody else is
 WITHIN: Final = 60.0  # seconds
 REPS: Final = ("rep01@us.example", "rep02@us.example")
 
@@ -234,7 +235,6 @@ class Exim(NamedTuple):
 @contextmanager
 def exim_with(configuration: str, home: Path, runs: str = "-q10m") -> Iterator[Exim]:
     """Run Exim's daemon with a configuration."""
-    one = Exim(home, free_port())
     program = exim()
     assert program is not None
     shutil.copy(program, home / "exim4")  # to where the user that it becomes may call it
@@ -248,15 +248,17 @@ def exim_with(configuration: str, home: Path, runs: str = "-q10m") -> Iterator[E
     for name in ("spool/exim4", "log/exim4"):
         (home / name).mkdir(parents=True)
         os.chown(home / name, 61999, 61999)
-    daemon = one.command("-bdf", runs, "-oX", f"127.0.0.1.{one.port}")
-    with subprocess.Popen(
-        daemon, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        try:
-            wait_for_banner(one, process)
-            yield one
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
+    with held_port() as port:
+        one = Exim(home, port)
+        daemon = one.command("-bdf", runs, "-oX", f"127.0.0.1.{port}")
+        with subprocess.Popen(
+            daemon, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            try:
+                wait_for_banner(one, process)
+                yield one
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for_banner(one: Exim, process: subprocess.Popen[str]) -> None:

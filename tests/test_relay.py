@@ -324,7 +324,10 @@ def test_why_postfix_does_not_start_is_said(tmp_path: Path) -> None:
     path.write_text(json.dumps({"channels": [{"name": "one"}], "out": str(tmp_path / "out")}))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        program = f"from loadtests import relay\nrelay._free_port = lambda: {number}\nraise SystemExit(relay.main())"
+        program = (
+            "from contextlib import nullcontext\nfrom loadtests import relay\n"
+            f"relay.held_port = lambda: nullcontext({number})\nraise SystemExit(relay.main())"
+        )
         command = [sys.executable, "-c", program, str(path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None

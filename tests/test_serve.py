@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ import pytest
 
 from fake_servers.__main__ import main
 from simlib import provider
+from simlib.port import held_port
 from simlib.provider import Provider
 
 REP = "rep01@us.example"
@@ -113,12 +114,23 @@ def test_several_providers_each_on_its_own_port() -> None:
 
 
 def test_ports_follow_each_other_and_may_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        second = taken.getsockname()[1]
+    with neighbours() as (_, second):
         said = refused(capsys, "generic-mx", "google-mx", "--port", second - 1, "--control-port", 0)
         assert said.endswith(f"--port: can't listen on 127.0.0.1 port {second}: Address already in use")
         said = refused(capsys, "generic-mx", "--port", 0, "--control-port", second)
         assert said.endswith(f"--control-port: can't listen on 127.0.0.1 port {second}: Address already in use")
+
+
+@contextmanager
+def neighbours() -> Iterator[tuple[int, int]]:
+    """Two ports, one after the other, of which nobody else is given either: the first is free, the second is taken."""
+    with ExitStack() as stack:
+        while True:
+            first = stack.enter_context(held_port())
+            with suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", first + 1)))
+                break
+        yield first, first + 1
 
 
 def test_tls_from_the_start_with_a_certificate_of_our_authority(tmp_path: Path) -> None:

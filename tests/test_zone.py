@@ -14,7 +14,7 @@ import pytest
 from dnslib import DNSRecord
 from hypothesis import given
 from hypothesis import strategies as st
-from postfix import PASSING_ON, missing, postfix
+from postfix import NAMESERVER, PASSING_ON, missing, postfix
 from test_serve import refused, serving
 
 from fake_servers.accounts import is_reserved
@@ -23,7 +23,6 @@ from simlib import provider
 from simlib.provider import Provider
 
 EVERY: Final = {name: one for name in provider.names() if (one := Provider.load(name)).transport == "smtp"}
-NAMESERVER: Final = "127.53.0.1"  # resolv.conf takes no port, so it is 53, where nobody else is
 WITHIN: Final = 60.0  # seconds
 
 
