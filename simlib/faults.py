@@ -515,12 +515,10 @@ class FaultyReceiver(Receiver):
 
     # The commands
 
-    def connect(self, ip: str, now: float) -> tuple[Session, Reply]:
-        """Open a session; a reply of 4yz or 5yz, or none (code 0), means that the provider closes it at once."""
-        session = self._open(ip)
+    def _greet(self, session: Session, now: float) -> Reply:
         if self._is_sound:
-            return session, self._greet(session, now)
-        return session, self._meet(session, Occasion("CONNECT", now, ip), partial(self._greet, session, now))
+            return super()._greet(session, now)
+        return self._meet(session, Occasion("CONNECT", now, session.ip), partial(super()._greet, session, now))
 
     def ehlo(self, session: Session, now: float) -> Reply:
         """EHLO or HELO."""

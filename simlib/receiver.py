@@ -298,6 +298,7 @@ class _Opinion:
 
     def __init__(self, reputation: Reputation, provider: str, since_midnight: float, scaled: Sequence[Rule]) -> None:
         self.reputation = reputation
+        self._rates = reputation.rates
         self._provider = provider
         self._since_midnight = since_midnight
         self._scaled = scaled
@@ -340,7 +341,7 @@ class _Opinion:
         """Count an accepted message."""
         known = self.of(ip, now)
         known.messages += 1
-        known.expected += self.reputation.rates.get(domain, 0.0)
+        known.expected += self._rates.get(domain, 0.0)
 
 
 class Receiver:
@@ -495,12 +496,9 @@ class Receiver:
         tuple of (Session, Reply)
             The session, and the banner or what refuses it.
         """
-        session = self._open(ip)
-        return session, self._greet(session, now)
-
-    def _open(self, ip: str) -> Session:
         self.sessions += 1
-        return Session(self.sessions, ip, self._plan_unlisted if ip.startswith(UNLISTED) else self._plan)
+        session = Session(self.sessions, ip, self._plan_unlisted if ip.startswith(UNLISTED) else self._plan)
+        return session, self._greet(session, now)
 
     def _greet(self, session: Session, now: float) -> Reply:
         if self._opinion is not None:

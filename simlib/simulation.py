@@ -14,8 +14,8 @@ from struct import Struct
 
 import numpy as np
 import simpy
+from simpy.events import NORMAL, ProcessGenerator
 from simpy.events import Event as SimEvent
-from simpy.events import ProcessGenerator
 
 from simlib.attempts import COLUMNS, Attempts
 from simlib.channel import Incident, Lane, Service, routes
@@ -50,7 +50,7 @@ class _Wake(SimEvent):
     def after(self, seconds: float) -> None:
         """Let it happen so much later."""
         self.callbacks = self.calls  # SimPy has taken them off when it happened last
-        self.env.schedule(self, delay=seconds)
+        self.env.schedule(self, NORMAL, seconds)
 
     def at(self, moment: float, now: float) -> None:
         """Let it happen at a moment that is known already, or now: it calls an idle connection."""
