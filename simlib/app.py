@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import datetime as dt
 import io
 import os
@@ -17,6 +18,7 @@ from simlib.advice import advise, clock
 from simlib.card import page
 from simlib.look import Asked, Look, looks
 from simlib.option import Option, channels, options
+from simlib.processes import Pool
 from simlib.question import TOOL, from_team
 from simlib.tool import Tool, tools
 from simlib.words import Words, languages
@@ -74,6 +76,9 @@ class App:
         Where the sliders stand at first.
     titled : bool, optional
         Whether it stands alone: with a title, and a link to the other language.
+    jobs : int, optional
+        How many processes simulate; by default as many as there are processors (`simlib.processes.Pool.shared`). The
+        answers are the same.
 
     Notes
     -----
@@ -84,7 +89,8 @@ class App:
     Examples
     --------
     >>> import asyncio
-    >>> app = App(replications=1, have={"sparkpost": None}, asked=Asked(senders=2, per_sender=10, group_email=0))
+    >>> few = Asked(senders=2, per_sender=10, group_email=0)
+    >>> app = App(replications=1, have={"sparkpost": None}, asked=few, jobs=1)
     >>> look = asyncio.run(app.settled()).looks["sparkpost"]
     >>> look.offered, look.done
     (20, 1)
@@ -99,11 +105,15 @@ class App:
         tool: str = TOOL,
         asked: Asked | None = None,
         titled: bool = False,
+        jobs: int | None = None,
     ) -> None:
         if replications < 1:
             raise ValueError(f"replications must be at least 1, got {replications}")
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}")
         self.words = Words(lang)
         self.replications, self.seed, self.have, self.tool = replications, seed, have, tool
+        self._pool, self._jobs = Pool(1, Look), jobs
         self.looks: dict[str, Look] = {}
         self._titles: list[str] = []
         self._wanted = False
@@ -252,14 +262,16 @@ class App:
         for name in sorted(found, key=lambda one: one != chosen):
             look = found[name]
             self.progress.value = _status(self._say("app_thinking", channel=self._title(look)))
-            for _ in range(self.replications if look.random else 1):
-                look = look.more()
-                await asyncio.sleep(0)  # the kernel listens
-                if self._wanted:
-                    break
+            replications = range(self.replications if look.random else 1)
+            async with contextlib.aclosing(self._pool.map(look.day, replications)) as days:
+                async for day in days:  # the kernel listens in between
+                    look = look.having(day)
+                    if self._wanted:
+                        break
             known = {**self.looks, name: look}
             self.looks = {other: known[other] for other in found if other in known}
             self._show(chosen)
+            self._pool = Pool.shared(Look, self._jobs)  # not before: the first answer doesn't share the processors
             await asyncio.sleep(0)
             if self._wanted:
                 return

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from simlib.advice import Advice, Answer
-from simlib.experiment import run
 from simlib.provider import Limit, Provider
 from simlib.question import Candidate, from_team
 from simlib.sentences import Sentences
 from simlib.sizing import apart
-from simlib.summary import outcomes
 from simlib.words import Words
 
 __all__ = ["grid", "page"]
@@ -180,16 +178,14 @@ def _places(advice: Advice, answer: Answer, places: Sequence[tuple[int, int]]) -
         known = [one for one in (day.first(counts) for day in days) if one is not None]
         if not known:
             candidate = _like(answer, advice, people, volume)
-            messages = candidate.messages(advice.seed, 0)
-            attempts = run(candidate.scenario, candidate.name, advice.seed, 0, advice.as_of, messages)
-            lanes = candidate.lanes(advice.as_of)
-            accepted_at, lost = outcomes(attempts, lanes)
-            mine = np.isin(messages.tenant, [messages.tenants.index(name) for name in candidate.own])
-            account = messages.sender if candidate.unit == "mailbox" else np.zeros(len(messages), dtype=int)
-            rows = [np.flatnonzero(mine & (account == one)) for one in range(len(counts))]
-            day = _Taken([accepted_at[one] for one in rows], [lost[one] for one in rows])
+            fates = candidate.fates(advice.seed, 0, advice.as_of)
+            sender = fates.attempts.messages.sender
+            account = sender if candidate.unit == "mailbox" else np.zeros_like(sender)
+            rows = [np.flatnonzero(fates.mine & (account == one)) for one in range(len(counts))]
+            day = _Taken([fates.accepted_at[one] for one in rows], [fates.lost[one] for one in rows])
             known = [one for one in [day.first(counts)] if one is not None]
-            alone = len(lanes) == 1 and bool(mine.all()) and not (attempts["retry"] > 0).any()
+            came_back = bool((fates.attempts["retry"] > 0).any())
+            alone = len(candidate.lanes(advice.as_of)) == 1 and bool(fates.mine.all()) and not came_back
             if alone and (candidate.unit != "mailbox" or apart(candidate, advice.as_of)):
                 days.append(day)
         found[place] = known[0]
@@ -313,8 +309,7 @@ def _details(answer: Answer, said: Sentences) -> str:
 def _when(advice: Advice, said: Sentences) -> str:
     """Draw until when each channel is at work, and the deadline."""
     words = said.words
-    deadline = advice.answers[0].candidate.scenario.deadline_at
-    assert deadline is not None
+    deadline = advice.answers[0].candidate.deadline
     ends = [answer.last for answer in advice.answers if math.isfinite(answer.last)]
     # a channel that is done within minutes should be seen beside a deadline hours later
     until = max([deadline, *ends]) * 1.02

@@ -5,8 +5,6 @@ import datetime as dt
 import functools
 import math
 import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from simlib.attempts import Attempts
 from simlib.estimate import Estimate, paired, wilson
 from simlib.fairness import Fairness, gather, shares
 from simlib.kept import keeping, kept
+from simlib.processes import deaf_children
 from simlib.record import frame
 from simlib.scenario import Scenario
 from simlib.simulation import by_day, splits
@@ -790,7 +789,7 @@ def _simulate_all(
         from joblib import Parallel, delayed
 
         tasks = (delayed(_replicate)(variants, seed, number, as_of, keep) for number in range(1, replications))
-        with _deaf_children():
+        with deaf_children():
             results = Parallel(n_jobs=workers, return_as="generator")(tasks)
         with warnings.catch_warnings(), contextlib.closing(results):
             warnings.simplefilter("ignore", UserWarning)  # who interrupts needn't hear how many tasks that cancels
@@ -805,19 +804,6 @@ def _simulate_all(
     for key, alternative, _ in variants:
         runs.setdefault(key, {})[alternative] = [one[key, alternative] for one in found]
     return dict(runs)
-
-
-@contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Let processes that are started meanwhile ignore Ctrl-C: we end them, and one of us reports it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may say what a signal does
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _replicate(

@@ -3,18 +3,16 @@
 import datetime as dt
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from simlib.estimate import wilson
-from simlib.experiment import run
 from simlib.option import again
 from simlib.question import TOOL, Candidate, from_team
 from simlib.sender import Pace
-from simlib.summary import outcomes
 
 __all__ = ["Asked", "Look", "Taken", "looks"]
 
@@ -61,7 +59,7 @@ class Taken:
         Messages accepted by the deadline; refused or given up.
     """
 
-    accepted_at: Floats
+    accepted_at: Floats = field(repr=False)
     on_time: int
     lost: int
 
@@ -102,28 +100,57 @@ class Look:
     days: tuple[Taken, ...] = ()
 
     def more(self) -> "Look":
-        """Return the look with one more day simulated; the same messages in the same replication on every channel."""
-        candidate, replication = self.candidate, len(self.days)
-        messages = candidate.messages(self.seed, replication)
-        attempts = run(candidate.scenario, candidate.name, self.seed, replication, self.as_of, messages)
-        accepted_at, lost = outcomes(attempts, candidate.lanes(self.as_of))
-        deadline = self.deadline
-        mine = np.isin(messages.tenant, [messages.tenants.index(name) for name in candidate.own])
-        due = mine & (messages.created_at <= deadline)
-        on_time = int((accepted_at[due] <= deadline).sum())
-        return replace(self, days=(*self.days, Taken(np.sort(accepted_at[due]), on_time, int(lost[due].sum()))))
+        """Return the look with one more day simulated.
+
+        Returns
+        -------
+        Look
+            With the day of the next replication.
+        """
+        return self.having(self.day(len(self.days)))
+
+    def day(self, replication: int) -> Taken:
+        """Simulate a day: the same messages in the same replication on every channel.
+
+        Parameters
+        ----------
+        replication : int
+            Which one, from 0; the days that were simulated before don't matter.
+
+        Returns
+        -------
+        Taken
+            What the channel took.
+        """
+        fates = self.candidate.fates(self.seed, replication, self.as_of)
+        accepted_at = np.sort(fates.accepted_at[fates.due])
+        on_time = int(np.searchsorted(accepted_at, self.deadline, side="right"))
+        return Taken(accepted_at, on_time, int(fates.lost[fates.due].sum()))
+
+    def having(self, day: Taken) -> "Look":
+        """Return the look with one more day, simulated by whom it may.
+
+        Parameters
+        ----------
+        day : Taken
+            That of the next replication.
+
+        Returns
+        -------
+        Look
+            With it.
+        """
+        return replace(self, days=(*self.days, day))
 
     @property
     def name(self) -> str:
         """The channel's name."""
         return self.candidate.name
 
-    @cached_property
+    @property
     def deadline(self) -> float:
         """The deadline, in seconds since the start."""
-        found = self.candidate.scenario.deadline_at
-        assert found is not None
-        return found
+        return self.candidate.deadline
 
     @cached_property
     def random(self) -> bool:

@@ -29,7 +29,10 @@ from simlib.tool import Habit, Tool
 from simlib.windows import INSTANT
 from simlib.workload import Messages
 
-__all__ = ["Candidate", "Day", "from_scenario", "from_team"]
+__all__ = ["Candidate", "Day", "Fates", "from_scenario", "from_team"]
+
+Floats = np.typing.NDArray[np.float64]
+Bools = np.typing.NDArray[np.bool_]
 
 TRANSACTION = 1.0
 """Seconds that a message takes at most on average within a batch, for a pace to be called safe: more than the 0.83 s of
@@ -82,6 +85,29 @@ class Day:
     print_: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of each message of one simulated day; arrays are of shape ``(messages,)``, in the record's order.
+
+    Parameters
+    ----------
+    attempts : Attempts
+        The record of the day.
+    mine, due : array of bool
+        Which messages are the team's own; and of these, which were offered by the deadline.
+    accepted_at : array of float
+        When each was accepted, in seconds since second 0; inf if never.
+    lost : array of bool
+        Which were refused or given up.
+    """
+
+    attempts: Attempts
+    mine: Bools
+    due: Bools
+    accepted_at: Floats
+    lost: Bools
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A channel in question: a scenario with one alternative, and how its mail is dealt over mailboxes or IPs.
@@ -111,6 +137,13 @@ class Candidate:
     def lanes(self, as_of: dt.date) -> tuple[Lane, ...]:
         """Return the channels, each on its way to each provider."""
         return self.scenario.lanes(self.name, as_of)
+
+    @cached_property
+    def deadline(self) -> float:
+        """The deadline, in seconds since second 0."""
+        found = self.scenario.deadline_at
+        assert found is not None  # `from_team` writes one in, `from_scenario` refuses a scenario without
+        return found
 
     @property
     def role(self) -> Literal["submission", "delivery"]:
@@ -184,9 +217,15 @@ class Candidate:
 
     def day(self, seed: int, replication: int, as_of: dt.date, messages: Messages | None = None) -> Day:
         """Simulate one day; the same messages in the same replication, whatever else differs."""
+        return _day(self, self.fates(seed, replication, as_of, messages), as_of)
+
+    def fates(self, seed: int, replication: int, as_of: dt.date, messages: Messages | None = None) -> Fates:
+        """Simulate one day and return what became of each of its messages; `day` sums it up."""
         offered = self.messages(seed, replication) if messages is None else messages
         attempts = run(self.scenario, self.name, seed, replication, as_of, offered)
-        return _day(attempts, self.scenario, self.lanes(as_of), self.own)
+        accepted_at, lost = outcomes(attempts, self.lanes(as_of))
+        mine = np.isin(offered.tenant, [offered.tenants.index(name) for name in self.own])
+        return Fates(attempts, mine, mine & (offered.created_at <= self.deadline), accepted_at, lost)
 
     def random(self) -> list[str]:
         """List what differs between replications."""
@@ -415,15 +454,11 @@ def _dealt(asked: Messages, scenario: Scenario) -> Messages:
     return dataclasses.replace(asked, sender=sender, addresses=tuple(addresses))
 
 
-def _day(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], own: Sequence[str]) -> Day:
-    deadline = scenario.deadline_at
-    assert deadline is not None
-    messages = attempts.messages
-    summaries = [found for tenant, found in summarize(attempts, scenario, lanes).items() if tenant in own]
-    mine = np.isin(messages.tenant, [messages.tenants.index(name) for name in own])
-    due = mine & (messages.created_at <= deadline)
-    accepted_at, lost = outcomes(attempts, lanes)
-    offered, on_time = int(due.sum()), int((accepted_at[due] <= deadline).sum())
+def _day(candidate: Candidate, fates: Fates, as_of: dt.date) -> Day:
+    summed = summarize(fates.attempts, candidate.scenario, candidate.lanes(as_of))
+    summaries = [found for tenant, found in summed.items() if tenant in candidate.own]
+    accepted_at = fates.accepted_at[fates.due]
+    offered, on_time = len(accepted_at), int((accepted_at <= candidate.deadline).sum())
 
     def merged(pick: Sequence[Mapping[str, float]]) -> dict[str, float]:
         names = dict.fromkeys(name for one in pick for name in one)
@@ -433,18 +468,18 @@ def _day(attempts: Attempts, scenario: Scenario, lanes: Sequence[Lane], own: Seq
         done=on_time == offered,
         offered=offered,
         on_time=on_time,
-        lost=int((lost & due).sum()),
+        lost=int(fates.lost[fates.due].sum()),
         held=int(sum(found.numbers["throttled_accepted"] for found in summaries)),
-        finished_at=float(accepted_at[due].max(initial=0.0)),
+        finished_at=float(accepted_at.max(initial=0.0)),
         throttled=merged([found.refusals for found in summaries]),
         causes=merged([found.bound_by for found in summaries]),
         others=merged([found.other_refusals for found in summaries]),
-        first=_first(attempts, mine),
-        print_=zlib.crc32(attempts.rows.tobytes()),
+        first=_first(fates.attempts, fates.mine),
+        print_=zlib.crc32(fates.attempts.rows.tobytes()),
     )
 
 
-def _first(attempts: Attempts, mine: Any) -> dict[str, float]:
+def _first(attempts: Attempts, mine: Bools) -> dict[str, float]:
     """Say when each limit and each other cause was first met by one of these messages."""
     rows = mine[attempts["message"].astype(int)] & ~np.isnan(attempts["started"])
     kinds = attempts["kind"].astype(int)

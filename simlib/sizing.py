@@ -340,11 +340,9 @@ def capacity(candidate: Candidate, confidence: float, seed: int, as_of: dt.date)
     """
     alone = apart(candidate, as_of)
     shares = candidate.units if alone else 1
-    deadline = candidate.scenario.deadline_at
-    assert deadline is not None
 
     def day(volume: int, run_: int) -> Day:
-        return _send_all(candidate, volume, 1 if alone else candidate.units, deadline).day(seed, run_, as_of)
+        return _send_all(candidate, volume, 1 if alone else candidate.units).day(seed, run_, as_of)
 
     volume = min(MOST_OFFERED, _first_guess(candidate, as_of))
     while (taken := day(volume, 0).on_time) == volume and volume < MOST_OFFERED:
@@ -404,7 +402,7 @@ def _first_guess(candidate: Candidate, as_of: dt.date) -> int:
     return 2_000 if cap is None else cap + 10
 
 
-def _send_all(candidate: Candidate, volume: int, mailboxes: int, deadline: float) -> Candidate:
+def _send_all(candidate: Candidate, volume: int, mailboxes: int) -> Candidate:
     """Return the candidate with so many messages at second 0, over so many mailboxes, and the deadline as its end."""
     data = {
         key: value for key, value in candidate.scenario.data.items() if key not in ("events", "faults", "transient")
@@ -427,7 +425,7 @@ def _send_all(candidate: Candidate, volume: int, mailboxes: int, deadline: float
     scenario = Scenario.build(
         data
         | {
-            "duration": f"{deadline + 1:f}s",
+            "duration": f"{candidate.deadline + 1:f}s",
             "tenants": tenants,
             "alternatives": {candidate.name: {"channels": [one for one in channels if one["tenants"]]}},
         },

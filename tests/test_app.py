@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from simlib.app import App, asked_language
-from simlib.look import Asked, Look
+from simlib.look import Asked, Look, Taken
+from simlib.processes import Pool
 from simlib.words import Words, languages
 
 SMALL = Asked(senders=3, per_sender=20, group_email=90)
@@ -19,7 +20,7 @@ each_language = pytest.mark.parametrize("language", languages())
 
 
 def settled(language: str = "en", **options: Any) -> App:
-    app = App(language, **{"replications": 3, "have": HAVE, "asked": SMALL, **options})
+    app = App(language, **{"replications": 3, "have": HAVE, "asked": SMALL, "jobs": 1, **options})
     return asyncio.run(app.settled())
 
 
@@ -62,9 +63,22 @@ def test_the_channel_that_is_looked_at_is_simulated_first(monkeypatch: pytest.Mo
     assert shown == [["own-postfix"], ["office365", "own-postfix"]]
 
 
+def test_the_first_answer_has_the_processors_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    def shared(kind: type, jobs: int | None) -> Pool:
+        done.append(jobs)
+        return Pool(1, kind)
+
+    monkeypatch.setattr(Pool, "shared", shared)
+    monkeypatch.setattr(App, "_show", lambda app, chosen: done.append("shown"))
+    settled(jobs=3)
+    assert done == ["shown", 3, "shown", 3]
+
+
 def test_while_a_slider_moves_each_place_gets_a_picture_and_the_last_one_an_answer() -> None:
     async def slide() -> list[str]:
-        app = App("en", 5, have=HAVE, asked=SMALL)
+        app = App("en", 5, have=HAVE, asked=SMALL, jobs=1)
         pictures: list[str] = []
         app.picture.observe(lambda change: pictures.append(change.new), "value")
         for place in (4, 5, 6):
@@ -90,15 +104,15 @@ def test_a_question_that_is_overtaken_gets_a_picture_of_the_days_so_far_and_no_m
         shown.append((app.looks[chosen].offered, [len(look.days) for look in app.looks.values()]))
         show(app, chosen)
 
-    def more(look: Look) -> Look:
-        if len(look.days) == 1:
+    def day(look: Look, replication: int) -> Taken:
+        if replication == 1:
             app.controls["senders"].value = 4  # moved during the second day
-        return simulated(look)
+        return simulated(look, replication)
 
-    simulated = Look.more
+    simulated = Look.day
     monkeypatch.setattr(App, "_show", noted)
-    monkeypatch.setattr(Look, "more", more)
-    app = App("en", 5, have=HAVE, asked=SMALL)
+    monkeypatch.setattr(Look, "day", day)
+    app = App("en", 5, have=HAVE, asked=SMALL, jobs=1)
     asyncio.run(app.settled())
     assert shown == [(150, [2]), (170, [5]), (170, [5, 5])]
 
@@ -174,7 +188,7 @@ def test_what_is_typed_in_is_shown_as_text() -> None:
 def test_the_card_can_be_saved(language: str) -> None:
     async def click() -> App:
         asked = Asked(senders=2, per_sender=5, group_email=0)
-        app = await App(language, 1, have={"own-postfix": None}, asked=asked).settled()
+        app = await App(language, 1, have={"own-postfix": None}, asked=asked, jobs=1).settled()
         app.card.click()
         return await app.settled()
 
@@ -186,7 +200,7 @@ def test_the_card_can_be_saved(language: str) -> None:
 
 def test_the_card_says_how_far_it_is() -> None:
     asked = Asked(senders=1, per_sender=2, group_email=0)
-    app = App("en", 1, have={"own-postfix": None, "sparkpost": None}, asked=asked)
+    app = App("en", 1, have={"own-postfix": None, "sparkpost": None}, asked=asked, jobs=1)
     told: list[float] = []
     app.html(asked, told.append)
     assert told[:2] == [0.25, 0.5]
@@ -194,11 +208,13 @@ def test_the_card_says_how_far_it_is() -> None:
     assert told[-1] == 1.0
 
 
-def test_an_unknown_language_and_no_days_are_refused() -> None:
+def test_an_unknown_language_no_days_and_no_processes_are_refused() -> None:
     with pytest.raises(ValueError, match="lang must be one of en, ja, got 'fr'"):
         App("fr")
     with pytest.raises(ValueError, match="replications must be at least 1, got 0"):
         App(replications=0)
+    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+        App(jobs=0)
 
 
 def test_the_address_chooses_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
