@@ -47,6 +47,11 @@ class Estimate:
         half = half_width(numbers)
         return cls(mean, mean - half, mean + half)
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval does; without one, nothing is excluded."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
     def json(self) -> dict[str, float | bool | None]:
         """Return it as the contract has it."""
         return {"mean": self.mean, "low": self.low, "high": self.high, "random": self.random}

@@ -390,35 +390,47 @@ class Result:
             for tenant in shared
         }
 
-    def conclusion(self, under: Reading | None = None) -> frozenset[str]:
-        """Return the alternatives that are not worse than the best: by `on_time`, without a deadline by `accepted`.
-
-        Summed over the tenants that are not neighbours; an alternative belongs to the set if its paired difference
-        from the best does not exclude 0.
+    def conclusion(self, under: Reading | None = None, metric: str | None = None) -> frozenset[str]:
+        """Return the alternatives that are not worse than the best: whose `behind` doesn't exclude 0.
 
         Parameters
         ----------
         under : (str, str), optional
             A limit's id and another reading of it; as asked by default.
+        metric : str, optional
+            By what; by `on_time`, without a deadline by `accepted`, by default.
 
         Returns
         -------
         frozenset of str
             The alternatives' names.
         """
-        metric = "accepted" if self.scenario.deadline is None else "on_time"
+        return frozenset(name for name, gap in self.behind(under, metric).items() if not gap.excludes_zero)
+
+    def behind(self, under: Reading | None = None, metric: str | None = None) -> dict[str, Estimate]:
+        """Return by how much each alternative differs from the best, paired by replication.
+
+        Parameters
+        ----------
+        under : (str, str), optional
+            A limit's id and another reading of it; as asked by default.
+        metric : str, optional
+            A name in `summary.METRICS` of which more is better, summed over the tenants that are not neighbours; by
+            default `on_time`, without a deadline `accepted`.
+
+        Returns
+        -------
+        dict of str to Estimate
+            By alternative, in messages; 0 for the best.
+        """
+        by = metric or ("accepted" if self.scenario.deadline is None else "on_time")
         own = [tenant.name for tenant in self.scenario.tenants if not tenant.neighbour]
         totals = {
-            alternative: np.sum([self.values(alternative, tenant, metric, under) for tenant in own], axis=0)
+            alternative: np.sum([self.values(alternative, tenant, by, under) for tenant in own], axis=0)
             for alternative in self.runs
         }
         best = max(totals.values(), key=lambda values: float(values.mean()))
-        found = set()
-        for alternative, values in totals.items():
-            gap = paired(values.tolist(), best.tolist())
-            if gap.mean == 0 or (gap.low is not None and gap.high is not None and gap.low <= 0 <= gap.high):
-                found.add(alternative)
-        return frozenset(found)
+        return {alternative: paired(values.tolist(), best.tolist()) for alternative, values in totals.items()}
 
     def flips(self) -> list[dict[str, Any]]:
         """Return, for each other reading of a limit in use, whether the conclusion changes under it alone.

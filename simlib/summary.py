@@ -16,7 +16,7 @@ from simlib.workload import Messages
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS", "Summary", "Tally", "delays", "outcomes", "summarize", "timeline"]
+__all__ = ["METRICS", "Summary", "Tally", "delays", "in_time", "outcomes", "summarize", "timeline"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
@@ -34,6 +34,32 @@ TIMES = (
 METRICS = (*COUNTS, "goodput_per_hour", *TIMES)
 HOUR = 3600.0
 CAUSES = ("retry", "pace", "service", "reaction", "connections", "warmup")
+
+
+def in_time(scenario: Scenario) -> tuple[str, str]:
+    """Return the metric that says how much mail a scenario gets through in time, and that in words.
+
+    Without a deadline that is what is accepted within an hour of its creation. What is `accepted` at all would hardly
+    tell channels apart in a long run: mail that is kept back for hours is accepted at last.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The question.
+
+    Returns
+    -------
+    tuple of (str, str)
+        A name in `METRICS`, and what it counts.
+
+    Examples
+    --------
+    >>> in_time(Scenario.load("notebooks/scenarios/team_day.toml"))
+    ('on_time', 'on time by 17:30')
+    """
+    if scenario.deadline is None:
+        return "within_hour", "accepted within an hour"
+    return "on_time", f"on time by {scenario.deadline:%H:%M}"
 
 
 @dataclass(frozen=True, slots=True)

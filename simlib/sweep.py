@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from simlib.experiment import Progress, Result, compare
 from simlib.facts import Rate, duration
 from simlib.scenario import Scenario
+from simlib.summary import in_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ OVERRIDES = ("limits", "readings")
 """Tables of a scenario in which any name may be set, there or not."""
 ASKED = re.compile(r'((?:"[^"]*"|[^="])+)=(.+)')
 """``NAME=a,b,c``; a quoted part of the name may have a ``=``."""
-METRICS = ("offered", "accepted", "rejected", "expired", "waiting", "on_time", "delay_p95")
+METRICS = ("offered", "accepted", "rejected", "expired", "waiting", "on_time", "within_hour", "delay_p95")
 """What `--json` says about each point."""
 
 
@@ -193,14 +194,39 @@ class Sweep:
     points: tuple[Point, ...]
     standing: Result = field(repr=False)
 
+    @property
+    def metric(self) -> str:
+        """By what the conclusions go: `on_time`, without a deadline `within_hour` (`summary.in_time`)."""
+        return in_time(self.points[0].result.scenario)[0]
+
+    def best(self, result: Result) -> list[str]:
+        """Return which alternatives are not shown to be worse than the best in what is accepted in time.
+
+        Parameters
+        ----------
+        result : Result
+            That of a point, or the scenario's as it stands.
+
+        Returns
+        -------
+        list of str
+            Their names, in the scenario's order.
+        """
+        found = result.conclusion(metric=in_time(result.scenario)[0])
+        return [name for name in result.runs if name in found]
+
     def flips(self) -> list[dict[str, Any]]:
         """Return between which neighbouring values of an axis the conclusion changes, all else equal.
+
+        An alternative changes sides where its paired difference from the best excludes 0 at one of the two values, and
+        doesn't at the other: what luck may have done is no flip.
 
         Returns
         -------
         list of dict
-            ``name`` of the axis, ``from`` and ``to`` its values, ``at`` the other axis's value by its name, and
-            ``best_from`` and ``best_to``, the conclusions.
+            ``name`` of the axis, ``from`` and ``to`` its values, ``at`` the other axis's value by its name,
+            ``best_from`` and ``best_to``, the conclusions, and ``behind``: of each alternative that changes sides, its
+            difference from the best at both values, ``{NAME: {"from": …, "to": …}}``.
         """
         found = []
         for number, axis in enumerate(self.axes):
@@ -208,30 +234,37 @@ class Sweep:
             for held in itertools.product(*(other.values for other in others)):
                 rest = [p for p in self.points if p.values[:number] + p.values[number + 1 :] == held]
                 for before, after in itertools.pairwise(rest):
-                    one, two = before.result.conclusion(), after.result.conclusion()
+                    one, two = self.best(before.result), self.best(after.result)
                     if one != two:
+                        gaps = [point.result.behind(metric=self.metric) for point in (before, after)]
                         found.append(
                             {
                                 "name": axis.name,
                                 "from": before.values[number],
                                 "to": after.values[number],
                                 "at": dict(zip((other.name for other in others), held, strict=True)),
-                                "best_from": _in_order(before.result, one),
-                                "best_to": _in_order(after.result, two),
+                                "best_from": one,
+                                "best_to": two,
+                                "behind": {
+                                    name: {"from": gaps[0][name].json(), "to": gaps[1][name].json()}
+                                    for name in before.result.runs
+                                    if (name in one) != (name in two)
+                                },
                             }
                         )
         return found
 
     def json(self) -> dict[str, Any]:
         """Return what `compare --json` has under ``sweep``."""
-        standing = self.standing.conclusion()
+        standing = self.best(self.standing)
         return {
             "names": [axis.name for axis in self.axes],
+            "metric": self.metric,
             "points": [
                 {
                     "values": dict(zip((axis.name for axis in self.axes), point.values, strict=True)),
-                    "best": _in_order(point.result, point.result.conclusion()),
-                    "flips": point.result.conclusion() != standing,
+                    "best": self.best(point.result),
+                    "flips": self.best(point.result) != standing,
                     "alternatives": {
                         name: {
                             tenant: {metric: _estimate(point.result, name, tenant, metric) for metric in METRICS}
@@ -246,25 +279,31 @@ class Sweep:
         }
 
     def lines(self) -> list[str]:
-        """Say which alternatives are best at each point, and where that flips."""
-        said = []
-        standing = self.standing.conclusion()
+        """Say by what alternatives are told apart, which are best at each point, and where that flips."""
+        metric, what = in_time(self.points[0].result.scenario)
+        why = "" if metric == "on_time" else ", as there is no deadline, and what waits for hours is accepted at last"
+        said = [f"Best are those with most mail {what}{why}; whose difference from the best excludes 0 is behind."]
+        standing = self.best(self.standing)
         for point in self.points:
             given = ", ".join(f"{axis.name} = {value}" for axis, value in zip(self.axes, point.values, strict=True))
-            found = point.result.conclusion()
+            found = self.best(point.result)
             mark = "  (another conclusion than the scenario's)" if found != standing else ""
-            said.append(f"If {given}: {'; '.join(_in_order(point.result, found))}{mark}")
+            said.append(f"If {given}: {'; '.join(found)}{mark}")
         flips = self.flips()
         for one in flips:
             given = "".join(f", with {name} = {value}" for name, value in one["at"].items())
             between = f"{one['name']} = {one['from']} and {one['to']}{given}"
             said.append(f"Flips between {between}: from {'; '.join(one['best_from'])} to {'; '.join(one['best_to'])}.")
+            said += [
+                f"  {name} against the best: {_gap(gaps['from'])}, then {_gap(gaps['to'])} messages"
+                for name, gaps in one["behind"].items()
+            ]
         if not flips:
             said.append("Between these values the conclusion never flips.")
         return said
 
     def figures(self) -> dict[str, Any]:
-        """Draw the messages on time (without a deadline: accepted) over the first axis, a figure per other value.
+        """Draw the messages accepted in time (`metric`) over the first axis, a figure per other value.
 
         Returns
         -------
@@ -275,13 +314,11 @@ class Sweep:
 
         from simlib import plot
 
-        scenario = self.standing.scenario
-        metric, what = "accepted", "Messages accepted"
-        if scenario.deadline is not None:
-            metric, what = "on_time", f"Messages on time by {scenario.deadline:%H:%M}"
+        metric, counted = in_time(self.points[0].result.scenario)
+        what = f"Messages {counted}"
         first, *others = self.axes
         places, unit = first.places()
-        tenant = next(one.name for one in scenario.tenants if not one.neighbour)
+        tenant = next(one.name for one in self.standing.scenario.tenants if not one.neighbour)
         found = {}
         held = list(itertools.product(*(other.values for other in others)))
         for number, rest in enumerate(held, 1):
@@ -307,8 +344,10 @@ def _estimate(result: Result, alternative: str, tenant: str, metric: str) -> dic
     return result.estimate(alternative, tenant, metric).json()
 
 
-def _in_order(result: Result, alternatives: frozenset[str]) -> list[str]:
-    return [name for name in result.runs if name in alternatives]
+def _gap(estimate: Mapping[str, Any]) -> str:
+    """Write a difference with its interval: ``-120 (-200 to -40)``."""
+    mean, low, high = (estimate[key] for key in ("mean", "low", "high"))
+    return f"{mean:,.0f}" + ("" if low in (None, high) else f" ({low:,.0f} to {high:,.0f})")
 
 
 def assume(scenario: Scenario, axes: Sequence[Axis]) -> list[tuple[tuple[Any, ...], Scenario]]:

@@ -135,6 +135,14 @@ def test_the_conclusion_keeps_what_cannot_be_told_from_the_best() -> None:
     assert result(a=[10, 20, 30], b=[9, 18.9, 29.1]).conclusion() == {"a"}  # paired, the difference is clear
 
 
+def test_one_run_alone_shows_nobody_to_be_worse() -> None:
+    data = {key: value for key, value in CHOICE.items() if key != "deadline"}
+    late = Scenario.build({**data, "readings": {MINUTE_LIMIT: "reject"}})
+    alone = compare(late, replications=1, jobs=1)
+    assert alone.behind()["Office 365"].mean != 0
+    assert alone.conclusion() == {"Office 365", "Own"}
+
+
 def test_neighbours_have_no_say_in_the_conclusion() -> None:
     asked = pools()
     result = compare(asked, replications=2, jobs=1)

@@ -65,7 +65,7 @@ MAY_IMPORT = {
     ),
     "processes": (),
     "capacity": ("channel", "estimate", "experiment", "scenario", "summary", "workload"),
-    "sweep": ("experiment", "facts", "plot", "scenario"),
+    "sweep": ("experiment", "facts", "plot", "scenario", "summary"),
     "warmup": ("facts",),
     "option": ("facts", "provider"),
     "prices": ("facts",),

@@ -133,6 +133,10 @@ def test_the_flips_are_where_they_can_be_worked_out(pool: Path) -> None:
     assert accepted == [{"the pool": 20, "own": 10}, {"the pool": 39, "own": 40}, {"the pool": 40, "own": 40}]
     assert [point["best"] for point in found["points"]] == [["the pool"], ["own"], ["the pool", "own"]]
     assert [point["flips"] for point in found["points"]] == [True, True, False]
+    assert (found["metric"], [one.pop("behind").keys() for one in found["flips_between"]]) == (
+        "within_hour",
+        [{"the pool", "own"}, {"the pool"}],
+    )
     assert found["flips_between"] == [
         {
             "name": "google-mx/quota",
@@ -151,6 +155,74 @@ def test_the_flips_are_where_they_can_be_worked_out(pool: Path) -> None:
             "best_to": ["the pool", "own"],
         },
     ]
+
+
+BLAST = """
+name = "behind a blast"
+duration = "5h"
+[[tenants]]
+name = "us"
+senders = 1
+arrivals = { kind = "batches", size = 60, first = "1s" }
+[[tenants]]
+name = "them"
+neighbour = true
+senders = 1
+arrivals = { kind = "batches", size = 1 }
+[alternatives.pool]
+channels = [{ name = "pool", tenants = ["us", "them"], to = "generic-mx", connections = 1, service = "30s" }]
+[alternatives.own]
+channels = [{ name = "own", tenants = ["us"], to = "generic-mx", connections = 1, service = "90s" }]
+"""
+
+
+def test_without_a_deadline_the_conclusion_flips_where_mail_is_late_though_all_of_it_is_accepted(
+    pool: Path,
+) -> None:
+    """In an hour a pool takes 120 messages, a blast before ours; an own channel 40: equal at a blast of 80."""
+    pool.write_text(BLAST)
+    found = swept(pool, "tenants.them.arrivals.size=79,80,81")
+    points = found.json()["points"]
+    for number, point in zip((79, 80, 81), points, strict=True):
+        numbers = {name: tenants["us"] for name, tenants in point["alternatives"].items()}
+        assert {name: one["within_hour"]["mean"] for name, one in numbers.items()} == {"pool": 120 - number, "own": 40}
+        assert {one["accepted"]["mean"] for one in numbers.values()} == {60}
+    assert [point["best"] for point in points] == [["pool"], ["pool", "own"], ["own"]]
+    assert [(one["from"], one["to"]) for one in found.flips()] == [(79, 80), (80, 81)]
+    assert [list(one["behind"]) for one in found.flips()] == [["own"], ["pool"]]
+    said = found.lines()
+    assert "accepted within an hour, as there is no deadline" in said[0]
+    assert "  pool against the best: 0, then -1 messages" in said
+    (figure,) = found.figures().values()
+    assert figure.axes[0].get_ylabel() == "Messages accepted within an hour"
+
+
+def test_with_a_deadline_the_conclusion_is_by_what_is_on_time(pool: Path) -> None:
+    pool.write_text(BLAST.replace('duration = "5h"', 'duration = "5h"\nstart = "08:00"\ndeadline = "09:30"'))
+    found = swept(pool, "tenants.them.arrivals.size=120,121,122")  # of 180 places what is left, and 59 places
+    assert (found.metric, [found.best(point.result) for point in found.points]) == (
+        "on_time",
+        [["pool"], ["pool", "own"], ["own"]],
+    )
+    assert "with most mail on time by 09:30; " in found.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("then", "flips"),
+    [
+        ({"pool": [11, 10, 9], "own": [10, 12, 11]}, 0),  # another one has the best mean, but by luck
+        ({"pool": [9, 11, 10], "own": [10, 12, 11]}, 1),  # always one less: no doubt
+    ],
+)
+def test_what_luck_may_have_done_is_no_flip(pool: Path, then: dict[str, list[int]], flips: int) -> None:
+    pool.write_text(BLAST)
+    standing = compare(Scenario.load(pool), replications=3, jobs=1)
+    found = sweep(standing, [Axis.parse("tenants.them.arrivals.size=1,2")])
+    for point, values in zip(found.points, ({"pool": [10, 12, 11], "own": [11, 10, 9]}, then), strict=True):
+        for name, numbers in values.items():
+            for summaries, number in zip(point.result.runs[name], numbers, strict=True):
+                summaries["us"].numbers["within_hour"] = number
+    assert len(found.flips()) == flips
 
 
 def test_two_assumptions_are_swept_together(pool: Path) -> None:
