@@ -1,10 +1,11 @@
 """A load generator without Locust, as a process of its own, since gevent patches what it touches.
 
 ``python tests/generate.py DIR [STALL UNTIL]``: sends the plan in a folder and prints what was noted. When the text of
-message STALL is to be written, nothing else happens in the process until second UNTIL.
+message STALL is to be written, nothing else happens in the process until second UNTIL. SIGTERM ends the run.
 """
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ def main(folder: Path, stall: str, until: float) -> None:
             pass
         return plain_text(entry)
 
+    gevent.signal_handler(signal.SIGTERM, generator.over.set)
     generator.begin(folder / "client.jsonl", time.time(), 0, 1)
     users = [gevent.spawn(connection.serve, write) for connection in generator.waiting]
     generator.over.wait()

@@ -350,11 +350,23 @@ def test_whatever_the_server_does_each_message_s_fate_is_known(tmp_path: Path) -
 
 def test_what_is_cut_off_and_what_is_never_offered_is_in_the_ledger(tmp_path: Path) -> None:
     """The run ends while a reply is awaited: nobody knows what becomes of that message, and the others never went."""
-    over = threading.Event()
-    with scripted(lambda one: answering()(Slow(one, lambda: over.wait(60)))) as server:
-        run = sent(tmp_path, {"m": queue(server.port, [0.0, 0.1, 9.0])}, duration=0.5)
+    received, over = threading.Event(), threading.Event()
+
+    def script(one: Conversation) -> None:
+        def wait() -> None:
+            received.set()
+            over.wait(60)
+
+        answering()(Slow(one, wait))
+
+    with scripted(script) as server:
+        write_plan(tmp_path, {"m": queue(server.port, [0.0, 0.1, 50.0])})
+        with subprocess.Popen([sys.executable, str(GENERATE), str(tmp_path)], stdout=subprocess.DEVNULL) as process:
+            assert received.wait(60)
+            process.terminate()
         over.set()
-    cut, *never = run.rows
+    assert process.returncode == 0
+    cut, *never = lines(tmp_path / "client.jsonl")
     assert (cut["message_id"], cut["stage"], cut["code"]) == ("m-0", "EOD", 0)
     assert (cut["ended_at"], cut["final"]) == (None, False)
     assert cut["started_at"] is not None
@@ -377,14 +389,14 @@ def test_what_a_killed_generator_was_offering_is_on_record(
 
     def script(one: Conversation) -> None:
         def wait() -> None:
-            if one.number == 2:
+            if b"X-Sendlab-ID: m-1\r\n" in one.texts[-1]:
                 received.set()
                 stay.wait(60)
 
         answering(EOD=b"550 5.7.1 No\r\n")(Slow(one, wait))
 
     with scripted(script) as server:
-        write_plan(tmp_path, {"m": queue(server.port, [0.0, 0.3, 50.0], open=2)})
+        write_plan(tmp_path, {"m": queue(server.port, [0.0, 0.1, 50.0])})
         with subprocess.Popen([sys.executable, str(GENERATE), str(tmp_path)]) as process:
             assert received.wait(60)
             process.kill()

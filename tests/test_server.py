@@ -440,13 +440,12 @@ async def test_a_hurried_clock_decides_as_an_unhurried_one() -> None:
     async with running(office365(messages_per_minute="3/min"), clock=WallClock(scale)) as server:
         client = await server.log_in()
         took = []
-        for _ in range(7):
+        while len([entry for entry in server.entries if entry["held"]]) < 2:  # four messages were quick enough, twice
             await client.envelope(REP)
             began = time.monotonic()
             assert (await client.ask(b"Subject: x\r\n\r\nhello\r\n.\r\n")).code == 250
             took.append(time.monotonic() - began)
         hurried = server.entries
-    assert any(entry["held"] for entry in hurried)
     assert all(entry["held"] / scale <= real for entry, real in zip(hurried, took, strict=True))
 
     async with running(office365(messages_per_minute="3/min")) as server:
