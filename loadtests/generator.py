@@ -359,7 +359,7 @@ class Connection:
         self.carried = 0
         self.position = -1
         self.ip = ""
-        self.stage = "CONNECT"  # what the server was asked last, as the record has it
+        self.stage = "CONNECT"  # of the reply, or of the first command that has none, as the record has it
         self.timed = "connect"  # and as the clock has it
         self.seconds: dict[str, float] = {}
         self.after = 0.0  # seconds that the attempt before kept the connection after its reply
@@ -451,8 +451,11 @@ class Connection:
             session = self.session
             assert session is not None
             self.carried += 1
-            self.stage, self.timed = "MAIL", "mail"
-            self.stage, reply = session.offer(entry.mail_from, entry.rcpt_to)
+            self.timed = "mail"
+            try:
+                _, reply = session.offer(entry.mail_from, entry.rcpt_to)
+            finally:  # also if the connection is lost, or the run ends meanwhile
+                self.stage = session.stage
             self.done(reply)
             if reply.code == 354:
                 self.stage, self.timed = "EOD", "data"

@@ -87,6 +87,7 @@ class Session:
 
     def __init__(self, host: str, port: int, ip: str = "", timeout: float = STAGE_TIMEOUT) -> None:
         self.keywords: dict[str, str] = {}
+        self.stage = ""  # of the envelope: the first command that is refused, or has no reply
         self.gone = False  # the server has closed, or is about to, though the attempt has its reply
         self._received = b""
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -156,7 +157,8 @@ class Session:
         """MAIL, RCPT and DATA: the first refusal with its stage, or the 354; after a refusal, RSET.
 
         In one go to one recipient, where the server can (RFC 2920). To several, DATA waits for the replies to RCPT:
-        after a 354 there would be no way back.
+        after a 354 there would be no way back. Where a reply is awaited, or lost, `stage` is that of the first command
+        that got none, however many went with it.
         """
         steps = [("MAIL", f"MAIL FROM:<{mail_from}>\r\n".encode())]
         steps += [("RCPT", f"RCPT TO:<{address}>\r\n".encode()) for address in rcpt_to]
@@ -168,8 +170,11 @@ class Session:
         refused: tuple[str, Reply] | None = None
         try:
             for go in goes:
+                self.stage = go[0][0]
                 self._send(b"".join([line for _, line in go]))
                 for stage, _ in go:
+                    if refused is None:
+                        self.stage = stage
                     reply = self._answer(b"354" if stage == "DATA" else b"2")
                     if reply.code >= 400 and refused is None:
                         refused = stage, reply

@@ -25,6 +25,7 @@ from simlib import load as load_module
 from simlib.load import Load, load
 from simlib.measured import load_lines, rate
 from simlib.port import held_port
+from simlib.record import frame
 from simlib.report import document
 from simlib.safety import Target
 from simlib.scenario import Scenario
@@ -520,6 +521,7 @@ def test_duplicates_and_lost_replies_are_the_simulation_s(tmp_path: Path) -> Non
             {"kind": "lose_reply", "recipient": "*@d0[1-4].*", "until": "10s"},  # accepted again at the second try
             {"kind": "lose_reply", "recipient": "*@d0[5-6].*"},  # accepted three times, and never known
             {"kind": "drop_before", "at": "RCPT", "recipient": "*@d07.*", "until": "10s"},
+            {"kind": "drop_after", "at": "RCPT", "recipient": "*@d11.*", "until": "10s"},
             {"kind": "drop_before", "at": "EOD", "recipient": "*@d08.*", "until": "10s"},
             {"kind": "drop_after", "at": "EOD", "recipient": "*@d09.*", "until": "10s"},
             {"kind": "refuse", "at": "EOD", "reply": "554 5.7.1 Not this", "recipient": "*@d10.*"},
@@ -527,7 +529,8 @@ def test_duplicates_and_lost_replies_are_the_simulation_s(tmp_path: Path) -> Non
         ]
     )
     measured = undisturbed(lambda: load(question, "all", tmp_path, time_scale=20))
-    simulated = summarize(experiment.run(question, "all"), question, question.lanes("all"))
+    simulated_attempts = experiment.run(question, "all")
+    simulated = summarize(simulated_attempts, question, question.lanes("all"))
     counts = (*COUNTS, "duplicates", "ambiguous")
     for tenant, expected in (("us", (17, 1, 2, 6, 2, 0)), ("oauth", (3, 0, 0, 0, 0, 0))):
         found = measured.summaries[tenant].numbers
@@ -535,6 +538,7 @@ def test_duplicates_and_lost_replies_are_the_simulation_s(tmp_path: Path) -> Non
         some = ("accepted", "rejected", "expired", "duplicates", "ambiguous", "throttled")
         assert tuple(found[name] for name in some) == expected
     assert measured.summaries["oauth"].numbers["deferred_attempts"] == 3
+    assert where_it_was_lost(measured.frame()) == where_it_was_lost(frame(simulated_attempts, question.zero))
     books = measured.books
     assert books is not None
     assert {verdict: count for verdict, count in books["messages"].items() if count} == {
@@ -542,3 +546,10 @@ def test_duplicates_and_lost_replies_are_the_simulation_s(tmp_path: Path) -> Non
         "duplicate": 6,
         "refused": 1,
     }
+
+
+def where_it_was_lost(record: pd.DataFrame) -> dict[tuple[str, int, str], int]:
+    """How many attempts were refused or lost at each stage, by code; lost is code 0."""
+    return dict(
+        Counter(record.loc[record["code"] != 250, ["tenant", "code", "stage"]].itertuples(index=False, name=None))
+    )

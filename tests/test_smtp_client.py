@@ -262,8 +262,10 @@ def test_at_every_stage_the_connection_may_be_lost(ehlo: bytes, stage: str, answ
         session.send(text("us-1", "us@us.example", TO, 500))
 
     script = answering(**{"EHLO": ehlo, stage: answer})
-    with scripted(script) as server, Meeting("127.0.0.1", server.port) as session, pytest.raises(Lost):
-        talk(session)
+    with scripted(script) as server, Meeting("127.0.0.1", server.port) as session:
+        with pytest.raises(Lost):
+            talk(session)
+        assert session.stage == {"CONNECT": "", "EHLO": "", "EOD": "DATA"}.get(stage, stage)  # the envelope's
 
 
 def test_a_250_to_data_is_no_acceptance() -> None:
