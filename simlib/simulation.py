@@ -112,7 +112,7 @@ def _heard(reply: Reply, timeout: float) -> Reply:
 
 
 class _Simulation:
-    """The state of one run; the processes are its methods."""
+    """The state of one run; what a connection does is one of its methods."""
 
     def __init__(self, duration: float) -> None:
         self.env = simpy.Environment()
