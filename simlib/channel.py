@@ -1,7 +1,7 @@
 """A channel: whose mail it carries, where to, over which IPs and connections, and what queues that makes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,10 +13,10 @@ from simlib.provider import Provider
 from simlib.reaction import Reaction
 from simlib.receiver import UNLISTED
 from simlib.sender import Pace, Retry
-from simlib.warmup import Warmup
+from simlib.warmup import Allotment, Warmup
 from simlib.workload import Messages
 
-__all__ = ["Channel", "Incident", "Lane", "Route", "Service", "routes"]
+__all__ = ["Channel", "Incident", "Lane", "Route", "Service", "allotments", "routes"]
 
 Floats = np.typing.NDArray[np.float64]
 Ints = np.typing.NDArray[np.int64]
@@ -234,7 +234,31 @@ class Route:
     due_at: Floats | None = None
 
 
-def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[Route]]:
+def allotments(lanes: Sequence[Lane]) -> dict[str, Allotment]:
+    """Return the schedules that an alternative's channels keep to, at their beginning.
+
+    Parameters
+    ----------
+    lanes : sequence of Lane
+        The alternative's channels, on their way to each provider.
+
+    Returns
+    -------
+    dict of str to Allotment
+        By channel; those that are warmed up only.
+    """
+    return {
+        lane.channel.name: Allotment(
+            lane.warmup, lane.channel.ips, lane.since_midnight, lane.channel.warmup_day, lane.channel.overflow is None
+        )
+        for lane in lanes
+        if lane.warmup is not None
+    }
+
+
+def routes(
+    lanes: Sequence[Lane], messages: Messages, warming: Mapping[str, Allotment] | None = None
+) -> tuple[list[str], list[Route]]:
     """Return the sending addresses of an alternative, and its queues.
 
     Parameters
@@ -243,6 +267,8 @@ def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[R
         The alternative's channels, on their way to each provider.
     messages : Messages
         What is offered.
+    warming : mapping of str to Allotment, optional
+        How far `allotments` are, which go on from here; at their beginning by default.
 
     Returns
     -------
@@ -252,7 +278,8 @@ def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[R
     addresses: list[str] = []
     first: dict[str, int] = {}
     found: list[Route] = []
-    carried = _carried(lanes, messages) if any(lane.warmup for lane in lanes) else {}
+    warming = allotments(lanes) if warming is None else warming
+    carried = _carried(lanes, messages, warming) if warming else {}
     for lane in lanes:
         channel = lane.channel
         if channel.name not in first:
@@ -264,7 +291,7 @@ def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[R
         if channel.name in carried:
             chosen, due_at = carried[channel.name]
             here = messages.goes_to(messages.tenants, channel.to, lane.provider.name)[chosen]
-            waits = lane.warmup is not None and channel.overflow is None
+            waits = channel.name in warming and channel.overflow is None
             found.append(Route(lane, "", chosen[here], ips, connections, due_at[here] if waits else None))
             continue
         found += [
@@ -273,7 +300,9 @@ def routes(lanes: Sequence[Lane], messages: Messages) -> tuple[list[str], list[R
     return addresses, found
 
 
-def _carried(lanes: Sequence[Lane], messages: Messages) -> dict[str, tuple[Ints, Floats]]:
+def _carried(
+    lanes: Sequence[Lane], messages: Messages, warming: Mapping[str, Allotment]
+) -> dict[str, tuple[Ints, Floats]]:
     """Return what each channel to mailbox providers carries, and when it may go: what a warm-up leaves over included.
 
     Decided beforehand, in the order of creation: whoever sends by a schedule counts what is there, not how it fares.
@@ -286,10 +315,8 @@ def _carried(lanes: Sequence[Lane], messages: Messages) -> dict[str, tuple[Ints,
             continue
         mine = np.flatnonzero(np.isin(messages.tenant, [messages.tenants.index(name) for name in channel.tenants]))
         due_at = messages.created_at[mine]
-        if lane.warmup is not None:
-            waits = channel.overflow is None
-            day = channel.warmup_day
-            due_at = np.array(lane.warmup.allot(due_at.tolist(), channel.ips, lane.since_midnight, day, waits))
+        if channel.name in warming:
+            due_at = np.array(warming[channel.name].more(due_at.tolist()))
             here = np.isfinite(due_at)
             if channel.overflow is not None:
                 over.setdefault(channel.overflow, []).append(mine[~here])

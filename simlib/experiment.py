@@ -96,8 +96,8 @@ def days(
 ) -> Iterator[Attempts]:
     """Simulate one alternative once, a day at a time: what `run` does, in memory for a day's mail.
 
-    Where mail waits for a credential, a warm-up or a held reply, a day can't be told from the next, and the run is
-    yielded in one piece (`channel.splits`); so it is where things go wrong, since faults know messages by number.
+    Where mail waits for a credential or a held reply, a day can't be told from the next, and the run is yielded in one
+    piece (`simulation.splits`); so it is where things go wrong, since faults know messages by number.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def _has_room(scenario: Scenario, alternative: str) -> None:
         needed, there = (size / 2**30 for size in (count * A_MESSAGE, memory))
         raise ValueError(
             f"{alternative}: {count:,.0f} messages take {needed:.1f} GiB or more, and this machine has {there:.1f}; "
-            "with faults, a warm-up, accounts or held replies a run is simulated in one piece: make its duration "
+            "with faults, accounts or held replies a run is simulated in one piece: make its duration "
             "shorter, or volumes and limits smaller together"
         )
 

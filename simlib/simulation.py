@@ -18,7 +18,7 @@ from simpy.events import NORMAL, ProcessGenerator
 from simpy.events import Event as SimEvent
 
 from simlib.attempts import COLUMNS, Attempts
-from simlib.channel import Incident, Lane, Service, routes
+from simlib.channel import Incident, Lane, Service, allotments, routes
 from simlib.faults import FaultyReceiver
 from simlib.provider import Reply
 from simlib.receiver import TOKEN_LIFETIME, Account, Receiver, Session
@@ -491,8 +491,8 @@ def simulate(
 def splits(lanes: Sequence[Lane]) -> bool:
     """Whether an alternative can be simulated a day at a time.
 
-    Not where accounts queue apart, where a schedule is kept to from day to day, or where a reply is held: how long a
-    message waited for another's would then depend on more than what became of it.
+    Not where accounts queue apart, or where a reply is held: how long a message waited for another's would then depend
+    on more than what became of it.
 
     Parameters
     ----------
@@ -504,10 +504,7 @@ def splits(lanes: Sequence[Lane]) -> bool:
     bool
         Whether `by_day` may be told several days.
     """
-    return all(
-        not lane.by_account and lane.warmup is None and not any(limit.holds for limit in lane.provider.limits)
-        for lane in lanes
-    )
+    return all(not lane.by_account and not any(limit.holds for limit in lane.provider.limits) for lane in lanes)
 
 
 def by_day(
@@ -537,9 +534,10 @@ def by_day(
     run = _Simulation(duration)
     shared: dict[int, tuple[Callable[[], float], Ips]] = {}  # by lane
     queues: tuple[tuple[str, str, str], ...] = ()
+    warming = allotments(lanes)
     for day, (until, messages) in enumerate(days):
         run.parts[day] = _Part(messages)
-        run.ips, found = routes(lanes, messages)
+        run.ips, found = routes(lanes, messages, warming)
         for number, route in enumerate(found):
             lane, numbers = route.lane, route.messages + (day << PART)
             due_at = array(

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from simlib.facts import Fact, Frozen, check, read_toml
 
-__all__ = ["Warmup", "named", "warmups"]
+__all__ = ["Allotment", "Warmup", "named", "warmups"]
 
 HOURS = 24
 DAY = 86400.0
@@ -118,29 +118,7 @@ class Warmup(Fact):
         >>> at[59], at[60], at[299], at[300], at[301]
         (0.0, 3600.0, 14400.0, 86400.0, 86400.0)
         """
-        period = DAY if self.per == "d" and self.share_an_hour is None else DAY / HOURS
-        share = self.share_an_hour or period / DAY
-        gone, gone_on = 0, -1  # how many went out on which day
-        found: list[float] = []
-        number, count, first, last = -math.inf, len(created_at), 1 - day, -1
-        while len(found) < count:
-            begun = len(found)
-            number = max(number, (created_at[begun] + since_midnight) // period)
-            starts, ends = number * period - since_midnight, (number + 1) * period - since_midnight
-            today = int(number * period // DAY)
-            if self.again_after is not None and last >= 0 and today - last > self.again_after:
-                first = today
-            allowed = self.cap(today - first + 1)
-            there = bisect_left(created_at, ends, begun)
-            gone, gone_on = gone if today == gone_on else 0, today
-            left = math.inf if allowed is None else min(ips * allowed * share, ips * allowed - gone)
-            room = int(min(there, begun + left))
-            found += [max(at, starts) for at in created_at[begun:room]]
-            gone += room - begun
-            if not waits:
-                found += [math.inf] * (there - len(found))
-            number, last = number + 1, today
-        return found
+        return Allotment(self, ips, since_midnight, day, waits).more(created_at)
 
     def elsewhere(self, volume: int) -> float | None:
         """Return the share of the mail until then, that day included, that has to go another way or wait."""
@@ -148,6 +126,79 @@ class Warmup(Fact):
         caps = [self.cap(one) for one in range(1, (day or 0) + 1)]
         known = [min(cap, volume) for cap in caps if cap is not None]
         return None if day is None or len(known) < day else 1 - sum(known) / (volume * day)
+
+
+class Allotment:
+    """How far IPs are with their schedule, told the messages some after the other: `Warmup.allot`, to be continued.
+
+    When a message may go out is known from what came before it, even if that is on a later day.
+
+    Parameters
+    ----------
+    schedule, ips, since_midnight, day, waits
+        As for `Warmup.allot`.
+
+    Examples
+    --------
+    >>> allotment = Allotment(named("mailtrap"), ips=1)
+    >>> allotment.more([0.0] * 59), allotment.more([0.0] * 2)
+    ([0.0, ...], [0.0, inf])
+    """
+
+    def __init__(
+        self, schedule: Warmup, ips: int, since_midnight: float = 0.0, day: int = 1, waits: bool = False
+    ) -> None:
+        self._schedule, self._ips, self._since_midnight, self._waits = schedule, ips, since_midnight, waits
+        hourly = schedule.per == "h" or schedule.share_an_hour is not None
+        self._period = DAY / HOURS if hourly else DAY
+        self._share = schedule.share_an_hour or self._period / DAY
+        self._number = -math.inf  # of the period that is being filled
+        self._left = 0.0  # how many more it takes
+        self._today, self._gone = -1, 0  # the day that it lies in, and how many went out on it
+        self._first = 1 - day  # the day on which the schedule began
+
+    def more(self, created_at: Sequence[float]) -> list[float]:
+        """Return when each of these may go out, none of them created before one that was told already.
+
+        Parameters
+        ----------
+        created_at : sequence of float
+            When each message is there, in seconds; ascending.
+
+        Returns
+        -------
+        list of float
+            In seconds; inf: not over these IPs.
+        """
+        found: list[float] = []
+        while (begun := len(found)) < len(created_at):
+            number = (created_at[begun] + self._since_midnight) // self._period
+            if number > self._number:
+                self._begin(number)
+            starts, ends = (n * self._period - self._since_midnight for n in (self._number, self._number + 1))
+            there = bisect_left(created_at, ends, begun + 1)
+            room = int(min(there, begun + self._left))
+            found += [max(at, starts) for at in created_at[begun:room]]
+            self._left -= room - begun
+            self._gone += room - begun
+            if not self._waits:
+                found += [math.inf] * (there - room)
+            elif room < there:
+                self._begin(self._number + 1)
+        return found
+
+    def _begin(self, number: float) -> None:
+        """Begin a period: what is left of the one before is lost, and an IP without mail for long begins again."""
+        schedule, today = self._schedule, int(number * self._period // DAY)
+        if schedule.again_after is not None and self._today >= 0 and today - self._today > schedule.again_after:
+            self._first = today
+        if today != self._today:
+            self._today, self._gone = today, 0
+        allowed = schedule.cap(today - self._first + 1)
+        self._number, self._left = number, math.inf
+        if allowed is not None:
+            most = self._ips * allowed
+            self._left = min(math.floor(most * self._share), most - self._gone)
 
 
 class _Warmups(Frozen):

@@ -18,7 +18,7 @@ from simlib.experiment import run
 from simlib.facts import check
 from simlib.scenario import Scenario
 from simlib.summary import summarize
-from simlib.warmup import Warmup, named, warmups
+from simlib.warmup import Allotment, Warmup, named, warmups
 from simlib.workload import Messages
 
 DAY = 86400.0
@@ -102,6 +102,32 @@ def test_each_day_takes_the_table_s_number_and_the_rest_goes_elsewhere(name: str
         one for one in at if one < math.inf
     ]
     assert round(100 * sum(one == math.inf for one in at) / (volume * day), 2) == percent
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 1800.0, 3600.0, 40_000.0, 86_399.0])), max_size=40),
+    st.sampled_from(["d", "h"]),
+    st.sampled_from([None, 0.35]),
+    st.sampled_from([None, 1]),
+    st.sampled_from([0.0, 64_800.0]),
+    st.booleans(),
+)
+def test_a_schedule_goes_on_wherever_it_was_left(
+    created: list[tuple[int, float]],
+    per: str,
+    share: float | None,
+    again: int | None,
+    since_midnight: float,
+    waits: bool,
+) -> None:
+    fields = {"amounts": (3, 5, 8), "per": per, "share_an_hour": share, "again_after": again}
+    schedule = named("mailtrap").model_copy(update=fields)
+    created_at = sorted(DAY * day + second for day, second in created)
+    whole = schedule.allot(created_at, 1, since_midnight, 1, waits)
+    left = Allotment(schedule, 1, since_midnight, 1, waits)
+    assert [at for one in created_at for at in left.more([one])] == whole
+    if waits:
+        assert whole == sorted(whole)
 
 
 def test_an_hourly_schedule_is_kept_by_the_hour() -> None:
