@@ -97,7 +97,7 @@ def days(
     """Simulate one alternative once, a day at a time: what `run` does, in memory for a day's mail.
 
     Where mail waits for a credential or a held reply, a day can't be told from the next, and the run is yielded in one
-    piece (`simulation.splits`); so it is where things go wrong, since faults know messages by number.
+    piece (`simulation.splits`).
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def days(
     Attempts
         All attempts of the messages that were decided that day; the last one has also what wasn't decided.
     """
-    if splits(scenario.lanes(alternative, as_of)) and not scenario.faults:
+    if splits(scenario.lanes(alternative, as_of)):
         yield from _run(scenario, alternative, seed, replication, as_of, scenario.days(seed, replication))
     else:
         _has_room(scenario, alternative)
@@ -136,8 +136,8 @@ def _has_room(scenario: Scenario, alternative: str) -> None:
         needed, there = (size / 2**30 for size in (count * A_MESSAGE, memory))
         raise ValueError(
             f"{alternative}: {count:,.0f} messages take {needed:.1f} GiB or more, and this machine has {there:.1f}; "
-            "with faults, accounts or held replies a run is simulated in one piece: make its duration "
-            "shorter, or volumes and limits smaller together"
+            "with accounts or held replies a run is simulated in one piece: make its duration shorter, or "
+            "volumes and limits smaller together"
         )
 
 
@@ -768,7 +768,7 @@ def compare(
     if keep is not None and any(keep.iterdir()):
         raise ValueError(f"keep must be an empty folder, so that nothing else is taken for the record, got {keep}")
     for alternative in scenario.alternatives:
-        if scenario.faults or not splits(scenario.lanes(alternative, as_of)):
+        if not splits(scenario.lanes(alternative, as_of)):
             _has_room(scenario, alternative)
     variants: list[Variant] = [(None, alternative, scenario) for alternative in scenario.alternatives]
     runs = _simulate_all(variants, replications, seed, jobs, as_of, progress, keep)[None]

@@ -92,10 +92,13 @@ POSITION = (1 << PART) - 1
 class _Part:
     """The messages of a part of the run, as the connections need them, and which of them aren't decided yet."""
 
-    __slots__ = ("bytes", "created_at", "mail_from", "messages", "open", "recipients")
+    __slots__ = ("before", "bytes", "created_at", "mail_from", "messages", "open", "recipients")
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, messages: Messages, before: int) -> None:
         self.messages = messages
+        self.before = (
+            before  # how many messages earlier parts have: a recipient goes by its message's number in the run
+        )
         self.open = np.ones(len(messages), dtype=bool)
         self.created_at = array("d", messages.created_at.tobytes())
         self.recipients = array("q", messages.recipients.tobytes())
@@ -275,7 +278,7 @@ class _Simulation:
             commands = self.opening(line, session)
         else:
             reply = Reply(220, "", "", "CONNECT")
-        to = recipients(lane.provider.name, place, part.recipients[place])
+        to = recipients(lane.provider.name, part.before + place, part.recipients[place])
         commands.append(partial(receiver.mail, session, part.mail_from[place]))
         commands += [partial(receiver.rcpt, session, address) for address in to]
         commands.append(partial(receiver.data, session))
@@ -534,9 +537,10 @@ def by_day(
     run = _Simulation(duration)
     shared: dict[int, tuple[Callable[[], float], Ips]] = {}  # by lane
     queues: tuple[tuple[str, str, str], ...] = ()
-    warming = allotments(lanes)
+    warming, before = allotments(lanes), 0
     for day, (until, messages) in enumerate(days):
-        run.parts[day] = _Part(messages)
+        run.parts[day] = _Part(messages, before)
+        before += len(messages)
         run.ips, found = routes(lanes, messages, warming)
         for number, route in enumerate(found):
             lane, numbers = route.lane, route.messages + (day << PART)

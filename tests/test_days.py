@@ -66,6 +66,22 @@ def test_the_record_of_the_days_is_that_of_the_run(service: str, reaction: str) 
     assert late["final"].any()
 
 
+def test_faults_strike_the_same_commands_from_day_to_day() -> None:
+    faults = [
+        {"kind": "refuse", "at": "RCPT", "reply": "450 4.2.1 Mailbox busy", "recipient": "*@d01.google-mx.test"},
+        {"kind": "greylist", "delay": "5min", "retention": "36h", "recipient": "*@d02.generic-mx.test"},
+        {"kind": "stall", "at": "EOD", "delay": "30s", "odds": "3%"},
+        {"kind": "drop_after", "at": "DATA", "odds": "2%"},
+    ]
+    scenario = question(limits={"google-mx/quota": "20/h"}).replace(faults=faults)
+    parts = list(days(scenario, "pool"))
+    assert len(parts) == 3
+    together = pd.concat([frame(part, scenario.zero) for part in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(whole(scenario), by_message(together))
+    assert {"4.2.1", "4.7.1", "4.7.28"} <= set(together["enhanced"])
+    assert (together["code"] == 0).any()
+
+
 def warmed(**new: Any) -> Scenario:
     """Return a new IP of our own beside the pool: what is over its schedule goes there, or with no overflow waits."""
     way = {"to": POOL["to"], "retry": "postfix", "service": "2s"}
