@@ -22,8 +22,8 @@ __all__ = ["Advice", "Answer", "Change", "Need", "Reading", "advise", "clock"]
 
 ALIKE = 2
 """Runs that have to be the same, message by message, for another reading to be said to change nothing."""
-LEAST_RUNS = 10
-"""Runs of each channel, even if fewer decide."""
+LEAST_RUNS = 20
+"""Runs of each channel, even if fewer decide: as many days as the app simulates, so that both say the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ STYLE = """\
 .sendlab .said { display: block; margin: .2em 0; }
 .sendlab [role=alert] { color: #a3261f; font-size: 1.15em; font-weight: 600; }
 .sendlab table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.sendlab :is(th, td) { padding: .25em .7em; text-align: left; line-height: 1.4; white-space: nowrap;
-  border-bottom: 1px solid #d5dae3; }
+.sendlab :is(th, td) { padding: .25em .6em; text-align: left; line-height: 1.4; border-bottom: 1px solid #d5dae3; }
+.sendlab :is(tbody th, td:not(.yes, .no)) { white-space: nowrap; }
 .sendlab thead th { color: #566074; vertical-align: bottom; }
 .sendlab tr.chosen { background: #e5f1f8; }
 </style>"""
@@ -316,7 +316,7 @@ class App:
 
     def _sentences(self, look: Look) -> list[str]:
         """Return what happens in one channel, the verdict first; and which others are in time."""
-        low, high = (self._percent(bound) for bound in look.interval)
+        low, high = (self.words.percent(bound) for bound in look.interval)
         yes = look.done == len(look.days)
         clock = self._clock(look, look.deadline)
         said = [
@@ -388,13 +388,12 @@ class App:
         return self._shown(f'<div style="overflow-x:auto">{table}</div>')
 
     def _row(self, look: Look, chosen: str) -> str:
-        low, high = (self._percent(bound) for bound in look.interval)
         setting = self._say("not_counted")
         if look.setting is not None:
             wait = self._say("seconds", value=f"{look.setting.wait:g}")
             setting = self._say("app_each", batch=look.setting.batch, wait=wait)
         kind = "yes" if look.done == len(look.days) else "no"
-        days = self._say("between", value=self._days(look), low=low.partition(" ")[0], high=high)
+        days = self.words.days(look.done, len(look.days), look.interval if look.random else None)
         cells = (self._clock(look, look.last), f"{look.lost:,}", setting)
         shown = f'<td class="{kind}">{escape(days)}</td>' + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         mark = ' class="chosen"' if look.name == chosen else ""
@@ -459,12 +458,8 @@ class App:
         return look.name if option is None else option.title[self.words.language]
 
     def _days(self, look: Look) -> str:
-        return self._say("app_days", done=look.done, runs=len(look.days))
-
-    def _percent(self, share: float) -> str:
-        value = 100 * share
-        shown = f"{value:.1f}" if 99 < value < 100 or 0 < value < 1 else f"{value:.0f}"
-        return self._say("per_cent", value=shown.removesuffix(".0"))
+        days = len(look.days)
+        return self._say("days", done=look.done, runs=days) if look.random else self.words.days(look.done, days, None)
 
     def _clock(self, look: Look, seconds: float) -> str:
         found = clock(look.candidate, seconds)

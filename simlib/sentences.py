@@ -4,7 +4,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
-from simlib.advice import Advice, Answer, Change, clock
+from simlib.advice import LEAST_RUNS, Advice, Answer, Change, clock
 from simlib.sender import Pace
 from simlib.sizing import ERROR, zone
 from simlib.words import Words
@@ -74,12 +74,6 @@ class Sentences:
         """Return a pace as it is typed: the batch, and the wait in seconds."""
         return f"{pace.batch} / {self.words.say('seconds', value=f'{pace.wait:g}')}"
 
-    def percent(self, share: float) -> str:
-        """Return a share in percent; 0 and 100 only if it is neither less nor more."""
-        value = 100 * share
-        shown = f"{value:.1f}" if 99 < value < 100 or 0 < value < 1 else f"{value:.0f}"
-        return self.words.say("per_cent", value=shown.removesuffix(".0"))
-
     def cause(self, answer: Answer) -> str:
         """Return what holds the mail back, and since when."""
         name, at, _ = answer.binds
@@ -137,7 +131,9 @@ class Sentences:
         """Return the recommendation, and how sure it is; or that there is none, and what comes closest."""
         best = self.advice.recommended
         if best is None:
-            said = [self.words.say("none", deadline=self.deadline, confidence=self.percent(self.advice.confidence))]
+            said = [
+                self.words.say("none", deadline=self.deadline, confidence=self.words.percent(self.advice.confidence))
+            ]
             for other in self.advice.answers:
                 if other.with_oauth:
                     said.append(self.words.say("closest_oauth", channel=self.title(other)))
@@ -172,7 +168,7 @@ class Sentences:
         trials = answer.trials
         if not trials.random:
             return self.words.say("sure_exactly")
-        low, high = (self.percent(bound) for bound in trials.interval)
+        low, high = (self.words.percent(bound) for bound in trials.interval)
         return self.words.say("sure", done=trials.done, runs=trials.runs, low=low, high=high)
 
     def setting(self, answer: Answer) -> list[str]:
@@ -275,8 +271,8 @@ class Sentences:
             said.append(self.words.say("facts", as_of=self.advice.as_of.isoformat(), review_by=review.isoformat()))
         said.append(self.words.say("means", deadline=self.deadline))
         if any(answer.trials.random for answer in answers):
-            low, high = (self.percent(bound) for bound in zone(self.advice.confidence))
-            said.append(self.words.say("test", low=low, high=high, error=self.percent(ERROR)))
+            low, high = (self.words.percent(bound) for bound in zone(self.advice.confidence))
+            said.append(self.words.say("test", least=LEAST_RUNS, low=low, high=high, error=self.words.percent(ERROR)))
         return said
 
     def assumptions(self) -> str:
@@ -290,16 +286,13 @@ class Sentences:
 
     def _row(self, answer: Answer) -> dict[str, str]:
         words, trials = self.words, answer.trials
-        low, high = (self.percent(bound) for bound in trials.interval)
         verdict = words.say("done_yes" if trials.reached else "done_no")
-        chance = self.percent(trials.probability)
-        if trials.random:
-            chance = words.say("between", value=chance, low=low.partition(" ")[0], high=high)
+        days = words.days(trials.done, trials.runs, trials.interval if trials.random else None)
         units = words.say("comma") + self.units(answer) if answer.candidate.unit else ""
         largest = answer.largest
         row = {
             words.say("channel"): self.title(answer) + units,
-            words.say("done_by", deadline=self.deadline): f"{verdict}{words.say('comma')}{chance}",
+            words.say("done_by", deadline=self.deadline): f"{verdict}{words.say('comma')}{days}",
             words.say("all_accepted"): self.at(answer, answer.last),
             words.say("needed"): self.enough(answer),
             words.say("largest"): words.say("or_more", count=largest.messages)

@@ -42,6 +42,23 @@ class Words:
         """Return so many of something: ``people``, ``mailbox`` or ``ip``."""
         return self.say(f"{thing}_one" if number == 1 else f"{thing}_many", count=number)
 
+    def percent(self, share: float) -> str:
+        """Return a share in percent; 0 and 100 only if it is neither less nor more."""
+        value = 100 * share
+        shown = f"{value:.1f}" if 99 < value < 100 or 0 < value < 1 else f"{value:.0f}"
+        return self.say("per_cent", value=shown.removesuffix(".0"))
+
+    def days(self, done: int, runs: int, interval: tuple[float, float] | None) -> str:
+        """Return on how many simulated days all was in time, and the probability's interval; None where all are alike.
+
+        Days are what somebody can picture: "100 %" after twenty of them would be said of more than was seen.
+        """
+        if interval is None:
+            return self.say("every_day" if done else "on_no_day")
+        low, high = map(self.percent, interval)
+        shown = self.say("days", done=done, runs=runs)
+        return self.say("between", value=shown, low=low.partition(" ")[0], high=high)
+
 
 @cache
 def _table(language: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ def settled(language: str = "en", **options: Any) -> App:
 def test_every_channel_is_answered_with_its_interval(language: str) -> None:
     app = settled(language)
     assert [(look.name, len(look.days)) for look in app.looks.values()] == [("office365", 3), ("own-postfix", 3)]
-    low = app._percent(app.looks["office365"].interval[0])
+    low = app.words.percent(app.looks["office365"].interval[0])
     assert "150" in app.answer.value
     assert low in app.answer.value
     assert len(re.findall("<tr[ >]", app.table.value)) == 3

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from simlib.advice import Advice, advise, clock
+from simlib.advice import LEAST_RUNS, Advice, advise, clock
 from simlib.cli import main
+from simlib.estimate import wilson
 from simlib.facts import Rate
 from simlib.option import Option, options
 from simlib.pacing import fastest
@@ -434,6 +435,23 @@ def test_the_answer_comes_first_in_every_language(typical: Advice, language: str
     assert not any("{" in line or "None" in line for line in lines)
     for row in said.table():
         assert all(row.values())
+
+
+@pytest.mark.parametrize(
+    ("language", "sure", "all_alike"),
+    [("en", "20 of 20 days (84–100 %)", "every day"), ("ja", "20 日のうち 20 日（84～100 %）", "毎日")],
+)
+def test_how_sure_it_is_is_said_in_days(typical: Advice, language: str, sure: str, all_alike: str) -> None:
+    words = Words(language)
+    first, *_ = Sentences(typical, words).table()
+    assert list(first.values())[1] == words.say("done_yes") + words.say("comma") + sure
+    alike = advise(from_scenario(Scenario.build(team())), as_of=AS_OF)
+    (row,) = Sentences(alike, words).table()
+    assert list(row.values())[1] == words.say("done_yes") + words.say("comma") + all_alike
+
+
+def test_the_interval_that_is_shown_does_not_contradict_the_decision() -> None:
+    assert wilson(LEAST_RUNS, LEAST_RUNS)[0] > zone(0.95)[0]
 
 
 def test_columns_stand_under_each_other_in_wide_letters_too(typical: Advice) -> None:
