@@ -206,14 +206,26 @@ class Answer:
         return name, self.days[0].first.get(name), causes[name] / total
 
     def warmups(self) -> list[tuple[str, int | None]]:
-        """Return on which day a new IP may carry this volume by each published schedule; empty without an own IP."""
+        """Return on which day a new IP may carry this volume by each published schedule; empty without an own IP.
+
+        Returns
+        -------
+        list of (str, int or None)
+            The schedule's title, and the day, counted from 1; None where it never gets there.
+        """
         if self.option is None or not self.option.own_ip:
             return []
         ips = self.candidate.units if self.candidate.unit == "ip" else 1
         return [(one.title, one.days(math.ceil(self.offered / ips))) for one in warmups()]
 
     def rests_on(self) -> list[str]:
-        """Return the ids of the assumed facts and figures behind the answer."""
+        """Return the ids of the assumed facts and figures behind the answer.
+
+        Returns
+        -------
+        list of str
+            A limit's id, or a channel and what of it is assumed.
+        """
         return [one["id"] for one in self.candidate.scenario.rests_on([self.name], self.as_of)]
 
 
@@ -286,7 +298,13 @@ class Advice:
         return table_html(rows, f"take {best.name}" if best else "none is in time")
 
     def json(self) -> dict[str, Any]:
-        """Return the document of `size --json`."""
+        """Return the document of `size --json`.
+
+        Returns
+        -------
+        dict
+            Times in seconds since the start and as times of day, counts in messages.
+        """
         return {
             **self.question,
             "as_of": self.as_of.isoformat(),

@@ -230,7 +230,13 @@ class App:
                 self._worker = None
 
     async def settled(self) -> "App":
-        """Wait until everything that was asked is answered; return the app."""
+        """Wait until everything that was asked is answered; return the app.
+
+        Returns
+        -------
+        App
+            Itself, with nothing left to simulate.
+        """
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work())
         while not self._worker.done():
@@ -351,7 +357,18 @@ class App:
         return self._say("app_type", batch=look.setting.batch, wait=wait)
 
     def png(self, chosen: str) -> bytes:
-        """Return the picture: how the chosen channel takes the mail, and when each one is done."""
+        """Return the picture: how the chosen channel takes the mail, and when each one is done.
+
+        Parameters
+        ----------
+        chosen : str
+            The name of a channel that was simulated.
+
+        Returns
+        -------
+        bytes
+            A PNG.
+        """
         look = self.looks[chosen]
         start = dt.datetime.combine(look.as_of, dt.time.fromisoformat(self.asked.start))
         line = self._say("app_deadline_line", clock=self._clock(look, look.deadline))

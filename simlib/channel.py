@@ -48,7 +48,20 @@ class Service(Frozen):
         return self
 
     def draw(self, rng: np.random.Generator, size: int) -> Floats:
-        """Draw service times, in seconds; shape ``(size,)``."""
+        """Draw service times, in seconds; shape ``(size,)``.
+
+        Parameters
+        ----------
+        rng : Generator
+            Where they are drawn from.
+        size : int
+            How many.
+
+        Returns
+        -------
+        ndarray of float
+            In seconds.
+        """
         if self.kind == "exponential":
             return rng.exponential(self.mean, size)
         if self.kind == "lognormal":
@@ -115,6 +128,16 @@ class Channel(Frozen):
         """Return its sending addresses, as the channel of that number (from 1) in its alternative.
 
         The address says whether the senders' own domains vouch for it, as in SPF: so a fake server knows it, too.
+
+        Parameters
+        ----------
+        number : int
+            Which of the alternative's channels it is, from 1.
+
+        Returns
+        -------
+        list of str
+            Addresses that nobody can own.
 
         Examples
         --------

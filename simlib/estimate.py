@@ -36,7 +36,18 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        """Estimate from one number per replication; any that is nan or infinite leaves none."""
+        """Estimate from one number per replication; any that is nan or infinite leaves none.
+
+        Parameters
+        ----------
+        values : sequence of float
+            One a replication, in the metric's unit.
+
+        Returns
+        -------
+        Estimate
+            Their mean, with Student's 95 % interval where there are two or more.
+        """
         numbers = np.asarray(values, dtype=float)
         if not len(numbers) or not np.isfinite(numbers).all():
             return cls(None, None, None, random=len(set(map(str, values))) > 1)
@@ -53,7 +64,13 @@ class Estimate:
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
     def json(self) -> dict[str, float | bool | None]:
-        """Return it as the contract has it."""
+        """Return it as the contract has it.
+
+        Returns
+        -------
+        dict
+            ``mean``, ``low``, ``high``, ``random``; None where there is no number.
+        """
         return {"mean": self.mean, "low": self.low, "high": self.high, "random": self.random}
 
 

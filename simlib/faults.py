@@ -241,6 +241,20 @@ class Faults:
     def build(cls, data: Mapping[str, Any], where: str = "faults", seed: int = 1, replication: int = 0) -> "Faults":
         """Check faults given as the dictionary that the file would be.
 
+        Parameters
+        ----------
+        data : mapping
+            As read from TOML.
+        where : str, optional
+            What errors call it.
+        seed, replication : int, optional
+            Which run of the random streams.
+
+        Returns
+        -------
+        Faults
+            At its beginning.
+
         Raises
         ------
         ValueError
@@ -261,6 +275,20 @@ class Faults:
     def parse(cls, text: str, where: str = "faults", seed: int = 1) -> "Faults":
         """Read faults from TOML or, where the text begins with a brace, from JSON.
 
+        Parameters
+        ----------
+        text : str
+            TOML or JSON.
+        where : str, optional
+            What errors call it.
+        seed : int, optional
+            Of the random streams.
+
+        Returns
+        -------
+        Faults
+            At its beginning.
+
         Raises
         ------
         ValueError
@@ -277,6 +305,18 @@ class Faults:
     def load(cls, path: Path, seed: int = 1) -> "Faults":
         """Read a file, TOML or JSON.
 
+        Parameters
+        ----------
+        path : Path
+            A file of TOML or JSON.
+        seed : int, optional
+            Of the random streams.
+
+        Returns
+        -------
+        Faults
+            At its beginning.
+
         Raises
         ------
         ValueError
@@ -289,7 +329,13 @@ class Faults:
         return cls.parse(text, str(path), seed)
 
     def data(self) -> list[dict[str, Any]]:
-        """Return the tables that the file has, each with its name."""
+        """Return the tables that the file has, each with its name.
+
+        Returns
+        -------
+        list of dict
+            As `build` takes them.
+        """
         return [
             {"kind": one.kind, **one.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
             for one in self.faults
@@ -302,6 +348,16 @@ class Faults:
 
     def meant_for(self, providers: Sequence[str]) -> "Faults":
         """Return them, if each is about one of these providers, or about all.
+
+        Parameters
+        ----------
+        providers : sequence of str
+            Names of providers.
+
+        Returns
+        -------
+        Faults
+            Themselves.
 
         Raises
         ------

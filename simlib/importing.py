@@ -131,7 +131,13 @@ class Imported:
     written: tuple[Path, ...]
 
     def json(self) -> dict[str, object]:
-        """Return it as `sendlab import --json` has it."""
+        """Return it as `sendlab import --json` has it.
+
+        Returns
+        -------
+        dict
+            What `json.dumps` takes.
+        """
         return {
             "lines": self.lines,
             "messages": self.messages,
@@ -146,7 +152,13 @@ class Imported:
         }
 
     def told(self) -> list[str]:
-        """Say it in words, with what to write into a scenario."""
+        """Say it in words, with what to write into a scenario.
+
+        Returns
+        -------
+        list of str
+            Lines for a terminal.
+        """
         found = [
             f"{self.lines:,} lines: {self.messages:,} messages of {self.senders:,} senders, {self.replies:,} replies",
             f"{self.others:,} lines are about something else, {self.unreadable:,} could not be read",

@@ -71,7 +71,13 @@ class Learned:
         return tuple(finding for finding in self.findings if finding.enough)
 
     def json(self) -> dict[str, Any]:
-        """Return it as `sendlab learn --json` has it."""
+        """Return it as `sendlab learn --json` has it.
+
+        Returns
+        -------
+        dict
+            What `json.dumps` takes.
+        """
         return {
             "replies": self.outcomes,
             "from": self.first,
@@ -82,7 +88,13 @@ class Learned:
         }
 
     def table(self) -> "pd.DataFrame":
-        """Return the findings as a table, one row each: what is known, or why there is not enough."""
+        """Return the findings as a table, one row each: what is known, or why there is not enough.
+
+        Returns
+        -------
+        DataFrame
+            A row a finding.
+        """
         import pandas as pd
 
         return pd.DataFrame(
@@ -100,7 +112,13 @@ class Learned:
         )
 
     def lines(self) -> list[str]:
-        """Say it in words."""
+        """Say it in words.
+
+        Returns
+        -------
+        list of str
+            Lines for a terminal.
+        """
         found = [f"{self.name or 'unnamed'}: {self.outcomes:,} replies, {self.first} to {self.last}"]
         for one in self.learned:
             best = one.best
@@ -123,11 +141,23 @@ class Learned:
         return found
 
     def provider(self) -> Provider:
-        """Return what was learned as a provider, to be simulated and served."""
+        """Return what was learned as a provider, to be simulated and served.
+
+        Returns
+        -------
+        Provider
+            Its limits are those that are known.
+        """
         return parse(tomllib.loads(self.toml()), self.name)
 
     def toml(self) -> str:
-        """Return what was learned as a provider's file, every limit graded ``observed``."""
+        """Return what was learned as a provider's file, every limit graded ``observed``.
+
+        Returns
+        -------
+        str
+            TOML that `Provider.load` reads.
+        """
         known = self.name in names()
         facts = Provider.load(self.name) if known else None
         role = facts.role if facts else "submission" if self.by_account else "delivery"

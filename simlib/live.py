@@ -57,7 +57,18 @@ class Live:
             self._handle.update(figure)
 
     def figure(self, title: str) -> Any:
-        """Draw what is known so far."""
+        """Draw what is known so far.
+
+        Parameters
+        ----------
+        title : str
+            What stands above it.
+
+        Returns
+        -------
+        Figure
+            Of Matplotlib.
+        """
         if self._due is None:
             lines = (self.folder / "plan.jsonl").read_text(encoding="utf-8").splitlines()
             self._due = np.sort([json.loads(line)["due"] for line in lines])

@@ -246,7 +246,13 @@ class Load:
         return (len(due) - 1) / span, (len(begun) - 1) / took if len(begun) else 0.0
 
     def stages(self) -> dict[str, float]:
-        """Return the mean of each stage, in seconds of real time, over the attempts that had it."""
+        """Return the mean of each stage, in seconds of real time, over the attempts that had it.
+
+        Returns
+        -------
+        dict of str to float
+            Seconds, by the stage's name.
+        """
         means = {}
         for stage in STAGES:
             seconds = [row[stage] for row in self.rows if row[stage] > 0]
@@ -255,7 +261,13 @@ class Load:
 
     @cached_property
     def books(self) -> dict[str, Any] | None:
-        """What `reconcile` says of the ledgers; None if no server wrote one."""
+        """What `reconcile` says of the ledgers; None if no server wrote one.
+
+        Raises
+        ------
+        ValueError
+            If the ledgers can't be read as such.
+        """
         servers = sorted(self.folder.glob("server*.jsonl"))
         clients = sorted(self.folder.glob("client*.jsonl"))
         if not servers or not clients:
@@ -300,7 +312,13 @@ class Load:
         }
 
     def table(self) -> "pd.DataFrame":
-        """Return what became of the messages: one row a tenant, counts and delays in seconds."""
+        """Return what became of the messages: one row a tenant, counts and delays in seconds.
+
+        Returns
+        -------
+        DataFrame
+            Counts in messages, delays in seconds.
+        """
         import pandas as pd
 
         names = ("offered", "accepted", "rejected", "expired", "waiting", "throttled", *QUANTILES)
@@ -311,7 +329,18 @@ class Load:
         return pd.DataFrame(rows)
 
     def timeline(self, tenant: str | None = None) -> "pd.DataFrame":
-        """Return what happened in each minute, as `Result.timeline` does; see `plot.timeline`."""
+        """Return what happened in each minute, as `Result.timeline` does; see `plot.timeline`.
+
+        Parameters
+        ----------
+        tenant : str, optional
+            Whose messages; by default everybody's.
+
+        Returns
+        -------
+        DataFrame
+            A row a minute, in attempts per minute.
+        """
         lanes = self.scenario.lanes(self.alternative, self.as_of)
         return timeline(self.attempts, self.scenario, lanes, tenant)
 
@@ -319,11 +348,23 @@ class Load:
         return str(self.table().to_html(index=False, float_format="{:,.6g}".format))
 
     def frame(self) -> "pd.DataFrame":
-        """Return the record as a table (DESIGN §8)."""
+        """Return the record as a table (DESIGN §8).
+
+        Returns
+        -------
+        DataFrame
+            A row an attempt.
+        """
         return frame(self.attempts, self.scenario.zero)
 
     def json(self) -> dict[str, Any]:
-        """Return the document of the contract (`load --json`): as `compare --json`, without intervals."""
+        """Return the document of the contract (`load --json`): as `compare --json`, without intervals.
+
+        Returns
+        -------
+        dict
+            What `json.dumps` takes.
+        """
         tenants: dict[str, Any] = {}
         for tenant, summary in self.summaries.items():
             numbers: dict[str, Any] = {metric: _measured(summary.numbers[metric]) for metric in METRICS}

@@ -75,7 +75,23 @@ class Option(Fact):
 
     @classmethod
     def load(cls, name: str) -> "Option":
-        """Return the option of that name; a name that nobody knows is a ValueError that lists the known ones."""
+        """Return the option of that name; a name that nobody knows is a ValueError that lists the known ones.
+
+        Parameters
+        ----------
+        name : str
+            As ``--have`` has it.
+
+        Returns
+        -------
+        Option
+            What is known about setting it up.
+
+        Raises
+        ------
+        ValueError
+            If nobody knows the name; the known ones are listed.
+        """
         found = next((option for option in options() if option.name == name), None)
         if found is not None:
             return found
@@ -85,7 +101,18 @@ class Option(Fact):
         raise ValueError(f"unknown channel {name!r} (there are: {', '.join(channels())})")
 
     def people(self, team: int) -> int:
-        """Return how many people have to do something, in a team of so many."""
+        """Return how many people have to do something, in a team of so many.
+
+        Parameters
+        ----------
+        team : int
+            How many people send.
+
+        Returns
+        -------
+        int
+            People.
+        """
         return team if any(step.who == "everyone" for step in self.steps) else min(1, len(self.steps))
 
 

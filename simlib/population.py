@@ -31,6 +31,18 @@ class LogNormal(Frozen):
     def factors(self, rng: np.random.Generator, count: int) -> Floats:
         """Draw what to multiply the mean by; shape ``(count,)``, 1 on average over the draws.
 
+        Parameters
+        ----------
+        rng : Generator
+            Where they are drawn from.
+        count : int
+            How many.
+
+        Returns
+        -------
+        ndarray of float
+            What a mean is multiplied by.
+
         Examples
         --------
         >>> many = LogNormal(kind="lognormal", scv=4).factors(np.random.default_rng(1), 1_000_000)
@@ -43,6 +55,18 @@ class LogNormal(Frozen):
     def shares(self, rng: np.random.Generator, count: int) -> Floats:
         """Draw the same so that it is 1 on average over these `count`: what they send together is not in doubt.
 
+        Parameters
+        ----------
+        rng : Generator
+            Where they are drawn from.
+        count : int
+            How many tenants.
+
+        Returns
+        -------
+        ndarray of float
+            What a tenant's rate is multiplied by.
+
         Examples
         --------
         >>> float(LogNormal(kind="lognormal", scv=4).shares(np.random.default_rng(1), 50).sum().round(9))
@@ -52,7 +76,22 @@ class LogNormal(Frozen):
         return np.asarray(found * (count / found.sum()))
 
     def rates(self, rng: np.random.Generator, count: int, mean: float) -> Floats:
-        """Draw complaint rates, as shares of 1; shape ``(count,)``."""
+        """Draw complaint rates, as shares of 1; shape ``(count,)``.
+
+        Parameters
+        ----------
+        rng : Generator
+            Where they are drawn from.
+        count : int
+            How many tenants.
+        mean : float
+            Their mean, a share of 1.
+
+        Returns
+        -------
+        ndarray of float
+            A rate a tenant.
+        """
         return np.minimum(1.0, mean * self.factors(rng, count))
 
 
@@ -75,6 +114,20 @@ class Bad(Frozen):
         """Draw complaint rates, as shares of 1; `mean` is that of the others. Shape ``(count,)``.
 
         With the same stream, a larger share makes more of them bad, and the same ones.
+
+        Parameters
+        ----------
+        rng : Generator
+            Where they are drawn from.
+        count : int
+            How many tenants.
+        mean : float
+            The mean of their complaint rates, a share of 1.
+
+        Returns
+        -------
+        ndarray of float
+            A rate a tenant.
 
         Examples
         --------

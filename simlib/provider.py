@@ -200,12 +200,33 @@ class Limit(Fact):
         return self.on_excess in HOLDS
 
     def acts_as(self, other: "Limit") -> bool:
-        """Whether another limit differs in no more than the sentence and where it comes from."""
+        """Whether another limit differs in no more than the sentence and where it comes from.
+
+        Parameters
+        ----------
+        other : Limit
+            The one to compare with.
+
+        Returns
+        -------
+        bool
+            True for the same behavior.
+        """
         both_off = self.limit is None and other.limit is None
         return both_off or all(getattr(self, field) == getattr(other, field) for field in _BEHAVIOR)
 
     def read_as(self, name: str) -> "Limit":
         """Return this limit under another reading of the sources; `name` is one of its readings, or ``"published"``.
+
+        Parameters
+        ----------
+        name : str
+            The name of one of its `readings`.
+
+        Returns
+        -------
+        Limit
+            The limit under it.
 
         Raises
         ------

@@ -135,7 +135,18 @@ class Candidate:
         return tuple(tenant.name for tenant in self.scenario.tenants if not tenant.neighbour)
 
     def lanes(self, as_of: dt.date) -> tuple[Lane, ...]:
-        """Return the channels, each on its way to each provider."""
+        """Return the channels, each on its way to each provider.
+
+        Parameters
+        ----------
+        as_of : date
+            The date whose facts apply.
+
+        Returns
+        -------
+        tuple of Lane
+            What `simlib.run` simulates.
+        """
         return self.scenario.lanes(self.name, as_of)
 
     @cached_property
@@ -172,6 +183,16 @@ class Candidate:
     def over(self, units: int) -> "Candidate":
         """Return the same mail over so many mailboxes (dealt in turn) or IPs.
 
+        Parameters
+        ----------
+        units : int
+            How many mailboxes or IPs.
+
+        Returns
+        -------
+        Candidate
+            With so many; itself is unchanged.
+
         Raises
         ------
         ValueError
@@ -192,16 +213,66 @@ class Candidate:
         return dataclasses.replace(self, scenario=Scenario.build(data, "size"))
 
     def change(self, keys: Mapping[str, Any]) -> "Candidate":
-        """Return the candidate with other keys of its channels."""
+        """Return the candidate with other keys of its channels.
+
+        Parameters
+        ----------
+        keys : mapping of str to object
+            As in a scenario's ``[[channels]]``; None takes one away.
+
+        Returns
+        -------
+        Candidate
+            With these; itself is unchanged.
+
+        Raises
+        ------
+        ValueError
+            If there is no such key, or the value can't be.
+        """
         channels = {channel.name: dict(keys) for channel in self.scenario.alternatives[self.name].channels}
         return self._with(alternatives={self.name: {"channels": channels}})
 
     def read_as(self, limit: str, reading: str) -> "Candidate":
-        """Return the candidate under another reading of a limit."""
+        """Return the candidate under another reading of a limit.
+
+        Parameters
+        ----------
+        limit : str
+            Its id.
+        reading : str
+            The reading's name.
+
+        Returns
+        -------
+        Candidate
+            Under it; itself is unchanged.
+
+        Raises
+        ------
+        ValueError
+            If there is no such limit or reading.
+        """
         return self._with(readings={limit: reading})
 
     def set(self, limits: Mapping[str, str]) -> "Candidate":
-        """Return the candidate with other amounts of limits."""
+        """Return the candidate with other amounts of limits.
+
+        Parameters
+        ----------
+        limits : mapping of str to str
+            A limit's id to its amount: ``{'sparkpost/messages-per-day': '50000/d'}``.
+
+        Returns
+        -------
+        Candidate
+            With these; itself is unchanged.
+
+        Raises
+        ------
+        ValueError
+            If there is no such limit, or the amount can't be.
+        """
         return self._with(limits=dict(limits))
 
     def _with(self, **changes: Any) -> "Candidate":
@@ -211,16 +282,57 @@ class Candidate:
         )
 
     def messages(self, seed: int, replication: int) -> Messages:
-        """Draw what is offered, dealt over the mailboxes if these are others than asked."""
+        """Draw what is offered, dealt over the mailboxes if these are others than asked.
+
+        Parameters
+        ----------
+        seed, replication : int
+            Which run of the random streams.
+
+        Returns
+        -------
+        Messages
+            The same for every channel of the question.
+        """
         asked = self.asked.messages(seed, replication)
         return asked if self.asked is self.scenario else _dealt(asked, self.scenario)
 
     def day(self, seed: int, replication: int, as_of: dt.date, messages: Messages | None = None) -> Day:
-        """Simulate one day; the same messages in the same replication, whatever else differs."""
+        """Simulate one day; the same messages in the same replication, whatever else differs.
+
+        Parameters
+        ----------
+        seed, replication : int
+            Which run of the random streams.
+        as_of : date
+            The date whose facts apply.
+        messages : Messages, optional
+            What is offered, if already drawn for this run.
+
+        Returns
+        -------
+        Day
+            What became of the team's mail.
+        """
         return _day(self, self.fates(seed, replication, as_of, messages), as_of)
 
     def fates(self, seed: int, replication: int, as_of: dt.date, messages: Messages | None = None) -> Fates:
-        """Simulate one day and return what became of each of its messages; `day` sums it up."""
+        """Simulate one day and return what became of each of its messages; `day` sums it up.
+
+        Parameters
+        ----------
+        seed, replication : int
+            Which run of the random streams.
+        as_of : date
+            The date whose facts apply.
+        messages : Messages, optional
+            What is offered, if already drawn for this run.
+
+        Returns
+        -------
+        Fates
+            Times in seconds since second 0.
+        """
         offered = self.messages(seed, replication) if messages is None else messages
         attempts = run(self.scenario, self.name, seed, replication, as_of, offered)
         accepted_at, lost = outcomes(attempts, self.lanes(as_of))
@@ -228,13 +340,25 @@ class Candidate:
         return Fates(attempts, mine, mine & (offered.created_at <= self.deadline), accepted_at, lost)
 
     def random(self) -> list[str]:
-        """List what differs between replications."""
+        """List what differs between replications.
+
+        Returns
+        -------
+        list of str
+            In words; empty if all runs are the same.
+        """
         return list(dict.fromkeys([*self.asked.random_parts(), *self.scenario.random_parts()]))
 
     # What the tool does, and what could be typed into it
 
     def habit(self) -> Habit | None:
-        """Return what the tool does on this channel, None if there is no tool or no source says."""
+        """Return what the tool does on this channel, None if there is no tool or no source says.
+
+        Returns
+        -------
+        Habit or None
+            Its pace, connections and retries.
+        """
         lanes = self.lanes(self.scenario.date)
         tool = lanes[0].channel.tool
         return Tool.load(tool).habit(lanes[0].provider.name) if tool else None
@@ -243,12 +367,33 @@ class Candidate:
         """Return the batch and wait to type into a tool: the fastest that no limit a minute or an hour can mind.
 
         None where nothing limits so short a time. Every published reading of a limit is kept.
+
+        Parameters
+        ----------
+        as_of : date
+            The date whose facts apply.
+
+        Returns
+        -------
+        Pace or None
+            The batch in messages, the wait in seconds.
         """
         limits = [limit for lane in self.lanes(as_of) for limit in self._shares(lane) if _period(limit) <= SHORT]
         return fastest(limits, TRANSACTION) if limits else None
 
     def cap(self, as_of: dt.date) -> int | None:
-        """Return how many messages a mailbox (or the whole team, if it shares one credential) may send a day."""
+        """Return how many messages a mailbox (or the whole team, if it shares one credential) may send a day.
+
+        Parameters
+        ----------
+        as_of : date
+            The date whose facts apply.
+
+        Returns
+        -------
+        int or None
+            Messages a day; None without a limit so long.
+        """
         found = [
             limit.limit.amount
             for lane in self.lanes(as_of)

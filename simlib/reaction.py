@@ -84,7 +84,18 @@ class Reaction(Fact):
         return self
 
     def gate(self, connections: float) -> "Gate":
-        """Return the state of an IP that has so many connections at most and has met nothing yet."""
+        """Return the state of an IP that has so many connections at most and has met nothing yet.
+
+        Parameters
+        ----------
+        connections : float
+            Messages under way at once, at most.
+
+        Returns
+        -------
+        Gate
+            Closed to nothing yet.
+        """
         return Brake(self, connections) if self.initial is None else Window(self, connections)
 
 
@@ -123,12 +134,24 @@ class Brake:
         self.slowed_until = self.quiet_until = self.next_at = self.freed_at = self.stepped_at = -math.inf
 
     def opens_at(self) -> float:
-        """Return from when on another message may begin, in seconds; inf: not before one under way has ended."""
+        """Return from when on another message may begin, in seconds; inf: not before one under way has ended.
+
+        Returns
+        -------
+        float
+            In seconds since second 0.
+        """
         slowly = max(self.quiet_until, self.next_at, self.freed_at) if self.busy < self.allowed else math.inf
         return min(slowly, self.slowed_until)
 
     def begin(self, now: float) -> None:
-        """Take note that a message begins."""
+        """Take note that a message begins.
+
+        Parameters
+        ----------
+        now : float
+            In seconds since second 0.
+        """
         self.busy += 1
         if now < self.slowed_until and self.reaction.pace is not None:
             self.next_at = now + 1 / self.reaction.pace.per_second
@@ -137,6 +160,17 @@ class Brake:
         """Take note of how a message ended that began at `began`: which reply at which stage, and whether a throttle.
 
         Times in seconds; `code` 0: no reply.
+
+        Parameters
+        ----------
+        began, now : float
+            When the message began and when it ended, in seconds since second 0.
+        code : int
+            The reply's; 0: no reply.
+        stage : str
+            Of which command.
+        throttled : bool
+            Whether a limit spoke.
         """
         reaction, before = self.reaction, self.slowed_until
         if self.busy >= self.allowed:
@@ -189,14 +223,26 @@ class Window:
         self._freed_at = self._resumes_at = -math.inf
 
     def opens_at(self) -> float:
-        """Return from when on another message may begin, in seconds; inf: not before one under way has ended."""
+        """Return from when on another message may begin, in seconds; inf: not before one under way has ended.
+
+        Returns
+        -------
+        float
+            In seconds since second 0.
+        """
         there = self.destination
         if there.dead:
             return math.inf if there.busy else self._resumes_at
         return self._freed_at if there.busy < there.window else math.inf
 
     def begin(self, now: float) -> None:
-        """Take note that a message begins."""
+        """Take note that a message begins.
+
+        Parameters
+        ----------
+        now : float
+            In seconds since second 0.
+        """
         del now
         if self.destination.dead:
             self.destination.resume()
@@ -205,7 +251,19 @@ class Window:
         assert began
 
     def end(self, began: float, now: float, code: int, stage: str, throttled: bool) -> None:
-        """Take note of how a message ended: which reply at which stage. Times in seconds; `code` 0: no reply."""
+        """Take note of how a message ended: which reply at which stage. Times in seconds; `code` 0: no reply.
+
+        Parameters
+        ----------
+        began, now : float
+            When the message began and when it ended, in seconds since second 0.
+        code : int
+            The reply's; 0: no reply.
+        stage : str
+            Of which command.
+        throttled : bool
+            Whether a limit spoke.
+        """
         del began, throttled
         there = self.destination
         dead = there.dead

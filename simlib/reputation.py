@@ -99,6 +99,18 @@ class Rules(Frozen):
     def of(cls, own: Mapping[str, Any], where: str = "reputation") -> "Rules":
         """Return the numbers of the facts, some replaced by one's own.
 
+        Parameters
+        ----------
+        own : mapping of str to object
+            Keys of a scenario's ``[reputation]``; the others are those of ``reputation.toml``.
+        where : str, optional
+            What errors call it.
+
+        Returns
+        -------
+        Rules
+            Checked.
+
         Raises
         ------
         ValueError
@@ -108,7 +120,18 @@ class Rules(Frozen):
         return check(cls, {**published, **own}, where)
 
     def scale(self, band: Band) -> float:
-        """Return what is left of a limit per IP in a band; a blocked IP gets nothing."""
+        """Return what is left of a limit per IP in a band; a blocked IP gets nothing.
+
+        Parameters
+        ----------
+        band : str
+            ``high``, ``medium``, ``low`` or ``blocked``.
+
+        Returns
+        -------
+        float
+            What a limit is multiplied by, from 0 to 1.
+        """
         return {"high": 1.0, "medium": self.medium, "low": self.low, "blocked": 0.0}[band]
 
 
@@ -316,6 +339,11 @@ class Reputation:
             How many were accepted.
         expected : float
             The sum of their senders' complaint rates.
+
+        Returns
+        -------
+        Day
+            Messages, and the complaints about them.
         """
         if not messages:
             return Day(0, 0)

@@ -38,7 +38,18 @@ class Alternative(Frozen):
     channels: tuple[Channel, ...] = Field(min_length=1)
 
     def carrying(self, groups: Mapping[str, Sequence[str]]) -> "Alternative":
-        """Return it with each name of a group replaced by those of its tenants."""
+        """Return it with each name of a group replaced by those of its tenants.
+
+        Parameters
+        ----------
+        groups : mapping of str to sequence of str
+            The name of a table with a `count`, and the names of its tenants.
+
+        Returns
+        -------
+        Alternative
+            Naming tenants only.
+        """
         channels = []
         for channel in self.channels:
             each = tuple(name for one in channel.tenants for name in groups.get(one, (one,)))
@@ -376,6 +387,11 @@ class Scenario(Frozen):
             Which random streams: the same seed gives the same messages.
         replication : int
             Which run, from 0.
+
+        Returns
+        -------
+        iterator of (float, Messages)
+            Every 24 hours and at the end, in seconds since second 0; in the order of creation.
         """
         return by_day(self.tenants, self.day, seed, replication)
 

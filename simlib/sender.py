@@ -52,6 +52,16 @@ class Pace:
     def parse(cls, value: object) -> "Pace":
         """Read ``{"batch": 25, "wait": "45s"}`` or an even rate such as ``"30/min"``.
 
+        Parameters
+        ----------
+        value : object
+            As TOML has it: a table or a rate; a pace stays itself.
+
+        Returns
+        -------
+        Pace
+            The batch in messages, the wait in seconds.
+
         Raises
         ------
         ValueError
@@ -100,7 +110,20 @@ class Retry:
     lifetime: float = math.inf
 
     def again_at(self, retry: int, created_at: float, now: float) -> float | None:
-        """Return when the attempt after number `retry` is due, None if the message is given up."""
+        """Return when the attempt after number `retry` is due, None if the message is given up.
+
+        Parameters
+        ----------
+        retry : int
+            The number of the attempt before, from 0.
+        created_at, now : float
+            When the message was created, and when that attempt ended, in seconds.
+
+        Returns
+        -------
+        float or None
+            In seconds.
+        """
         if not self.delays:
             return None
         at = now + self.delays[min(retry, len(self.delays) - 1)]

@@ -136,7 +136,13 @@ class Twin:
         return self.load.counts and all(comparison.agrees for comparison in self.comparisons)
 
     def table(self) -> "pd.DataFrame":
-        """Return every number side by side: tenant, metric, simulated, measured, tolerance, agrees."""
+        """Return every number side by side: tenant, metric, simulated, measured, tolerance, agrees.
+
+        Returns
+        -------
+        DataFrame
+            A row a number.
+        """
         import pandas as pd
 
         rows = [(x.tenant, x.metric, x.simulated, x.measured, x.tolerance, x.agrees) for x in self.comparisons]
@@ -200,7 +206,13 @@ class Validation:
         )
 
     def json(self) -> dict[str, Any]:
-        """Return the document of the contract (`validate --json`)."""
+        """Return the document of the contract (`validate --json`).
+
+        Returns
+        -------
+        dict
+            What `json.dumps` takes.
+        """
         alternatives: dict[str, Any] = {}
         for name, twin in self.twins.items():
             tenants: dict[str, dict[str, Any]] = {}
@@ -232,7 +244,13 @@ class Validation:
         }
 
     def problems(self) -> list[str]:
-        """Return one line for each thing that doesn't agree."""
+        """Return one line for each thing that doesn't agree.
+
+        Returns
+        -------
+        list of str
+            Empty if all agrees.
+        """
         found = [line for one in self.exact.values() for line in one.differences]
         for name, twin in self.twins.items():
             if not twin.load.counts:

@@ -64,7 +64,23 @@ class Warmup(Fact):
         return self
 
     def cap(self, day: int) -> int | None:
-        """Return how many messages the IP may send on a day, counted from 1; None where that is not published."""
+        """Return how many messages the IP may send on a day, counted from 1; None where that is not published.
+
+        Parameters
+        ----------
+        day : int
+            Of the warm-up, counted from 1.
+
+        Returns
+        -------
+        int or None
+            Messages.
+
+        Raises
+        ------
+        ValueError
+            If `day` is less than 1.
+        """
         if day < 1:
             raise ValueError(f"day must be at least 1, got {day}")
         if day <= len(self.amounts):
@@ -73,7 +89,18 @@ class Warmup(Fact):
         return None if last is None else last << (day - len(self.amounts))
 
     def days(self, volume: int) -> int | None:
-        """Return the first day on which the IP may carry so many messages a day; None where that is not published."""
+        """Return the first day on which the IP may carry so many messages a day; None where that is not published.
+
+        Parameters
+        ----------
+        volume : int
+            Messages a day.
+
+        Returns
+        -------
+        int or None
+            The day, counted from 1.
+        """
         if not self.amounts:
             return self.full_after if self.full is not None and volume <= self.full else None
         day = 1
@@ -121,7 +148,18 @@ class Warmup(Fact):
         return Allotment(self, ips, since_midnight, day, waits).more(created_at)
 
     def elsewhere(self, volume: int) -> float | None:
-        """Return the share of the mail until then, that day included, that has to go another way or wait."""
+        """Return the share of the mail until then, that day included, that has to go another way or wait.
+
+        Parameters
+        ----------
+        volume : int
+            Messages a day.
+
+        Returns
+        -------
+        float or None
+            From 0 to 1; None where that is not published.
+        """
         day = self.days(volume)
         caps = [self.cap(one) for one in range(1, (day or 0) + 1)]
         known = [min(cap, volume) for cap in caps if cap is not None]

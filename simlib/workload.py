@@ -70,7 +70,18 @@ class Day:
     duration: float
 
     def at(self, moment: float | dt.time) -> float:
-        """Return scenario seconds for a duration since the start, or for a time of the first day."""
+        """Return scenario seconds for a duration since the start, or for a time of the first day.
+
+        Parameters
+        ----------
+        moment : float or time
+            Seconds since the start, or a time of the first day.
+
+        Returns
+        -------
+        float
+            Seconds since second 0.
+        """
         if isinstance(moment, dt.time):
             return moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6 - self.start
         return moment
@@ -140,13 +151,45 @@ class Poisson(Frozen):
     label: str = ""
 
     def expected(self, day: Day, senders: int) -> float:
-        """Return how many messages to expect in one run."""
+        """Return how many messages to expect in one run.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        senders : int
+            How many share it.
+
+        Returns
+        -------
+        float
+            Messages.
+        """
         return self.rate.per_second * day.duration
 
     def draw(
         self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator], part: Part, dealt: int
     ) -> tuple[Floats, Ints]:
-        """Draw the times and senders of a part of the run, before which so many messages were dealt."""
+        """Draw the times and senders of a part of the run, before which so many messages were dealt.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        weights : array of float
+            Each sender's share; they add to 1.
+        rng : callable
+            Gives the random stream of a name.
+        part : Part
+            Which stretch of the run.
+        dealt : int
+            Messages that were dealt to the senders before.
+
+        Returns
+        -------
+        tuple of (array of float, array of int)
+            When, in seconds, and by which sender, a position among them.
+        """
         expected = self.rate.per_second * (part.end - part.begin) * part.volume
         at = _uniform_times(rng("times"), expected, part.begin, part.end)
         return at, _deal(len(at), weights, rng("senders"), dealt)
@@ -173,7 +216,20 @@ class Batches(Frozen):
         return self
 
     def expected(self, day: Day, senders: int) -> float:
-        """Return how many messages to expect in one run."""
+        """Return how many messages to expect in one run.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        senders : int
+            How many share it.
+
+        Returns
+        -------
+        float
+            Messages.
+        """
         left = day.duration - max(0.0, day.at(self.first))
         often = left * self.rate.per_second if self.rate else left / self.every if self.every else 1
         return often * (self.size or (self.per_sender or 0) * senders)
@@ -181,7 +237,26 @@ class Batches(Frozen):
     def draw(
         self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator], part: Part, dealt: int
     ) -> tuple[Floats, Ints]:
-        """Draw the times and senders of a part of the run, before which so many messages were dealt."""
+        """Draw the times and senders of a part of the run, before which so many messages were dealt.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        weights : array of float
+            Each sender's share; they add to 1.
+        rng : callable
+            Gives the random stream of a name.
+        part : Part
+            Which stretch of the run.
+        dealt : int
+            Messages that were dealt to the senders before.
+
+        Returns
+        -------
+        tuple of (array of float, array of int)
+            When, in seconds, and by which sender, a position among them.
+        """
         first = day.at(self.first)
         if self.every is not None:
             earliest = first if first >= 0 else first + math.ceil(-first / self.every) * self.every
@@ -210,13 +285,45 @@ class BusinessDay(Frozen):
     label: str = ""
 
     def expected(self, day: Day, senders: int) -> float:
-        """Return how many messages to expect in one run, every hour as busy as the mean one."""
+        """Return how many messages to expect in one run, every hour as busy as the mean one.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        senders : int
+            How many share it.
+
+        Returns
+        -------
+        float
+            Messages.
+        """
         return self.per_sender * senders * day.duration / DAY
 
     def draw(
         self, day: Day, weights: Floats, rng: Callable[[str], np.random.Generator], part: Part, dealt: int
     ) -> tuple[Floats, Ints]:
-        """Draw the times and senders of a part of the run: a Poisson process whose rate changes by the hour."""
+        """Draw the times and senders of a part of the run: a Poisson process whose rate changes by the hour.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        weights : array of float
+            Each sender's share; they add to 1.
+        rng : callable
+            Gives the random stream of a name.
+        part : Part
+            Which stretch of the run.
+        dealt : int
+            Messages that were dealt to the senders before.
+
+        Returns
+        -------
+        tuple of (array of float, array of int)
+            When, in seconds, and by which sender, a position among them.
+        """
         shape = hourly_shape()
         expected = self.per_sender * len(weights) * part.volume
         times, pieces, begin = rng("times"), [], part.begin
@@ -243,11 +350,40 @@ class Trace(Frozen):
     label: str = ""
 
     def expected(self, day: Day, senders: int) -> float:
-        """Return how many messages to expect in one run."""
+        """Return how many messages to expect in one run.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        senders : int
+            How many share it.
+
+        Returns
+        -------
+        float
+            Messages.
+        """
         return len(self.rows(day)[0])
 
     def rows(self, day: Day) -> tuple[Floats, list[str], Ints, Ints]:
-        """Read the file; `bytes` is 0 where it doesn't say."""
+        """Read the file; `bytes` is 0 where it doesn't say.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+
+        Returns
+        -------
+        tuple of (array of float, list of str, array of int, array of int)
+            Seconds since second 0, senders, recipients and bytes, a row each.
+
+        Raises
+        ------
+        ValueError
+            If the file can't be read, or a row can't be; it names the line.
+        """
         try:
             changed_at = self.file.stat().st_mtime_ns
         except OSError as error:
@@ -351,6 +487,11 @@ class Tenant(Frozen):
     def members(self) -> "tuple[Tenant, ...]":
         """Return the tenants that a table stands for: `count` of them, each with a name and a domain of its own.
 
+        Returns
+        -------
+        tuple of Tenant
+            Itself alone, without a `count`.
+
         Examples
         --------
         >>> table = {"name": "others", "neighbour": True, "senders": 1, "arrivals": {"kind": "poisson", "rate": "1/h"}}
@@ -369,21 +510,59 @@ class Tenant(Frozen):
         return tuple(found)
 
     def volume(self, seed: int, replication: int) -> float:
-        """Return what its arrival rates are multiplied by in a replication; 1 on average over its group."""
+        """Return what its arrival rates are multiplied by in a replication; 1 on average over its group.
+
+        Parameters
+        ----------
+        seed, replication : int
+            Which run of the random streams.
+
+        Returns
+        -------
+        float
+            A factor.
+        """
         if self.volumes is None or self.count is None:
             return 1.0
         rng = stream(seed, replication, "tenant", self.group, "volumes")
         return float(self.volumes.shares(rng, self.count)[self._place])
 
     def complaints(self, seed: int, replication: int) -> float:
-        """Return its complaint rate in a replication."""
+        """Return its complaint rate in a replication.
+
+        Parameters
+        ----------
+        seed, replication : int
+            Which run of the random streams.
+
+        Returns
+        -------
+        float
+            A share of the messages, from 0 to 1.
+        """
         if self.complaint_rates is None or self.count is None:
             return self.complaint_rate
         rng = stream(seed, replication, "tenant", self.group, "complaint rates")
         return float(self.complaint_rates.rates(rng, self.count, self.complaint_rate)[self._place])
 
     def names(self, day: Day) -> tuple[str, ...]:
-        """Return the senders' names: a trace's by volume, then name, else rep01, rep02 and so on."""
+        """Return the senders' names: a trace's by volume, then name, else rep01, rep02 and so on.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+
+        Returns
+        -------
+        tuple of str
+            As many as there are senders.
+
+        Raises
+        ------
+        ValueError
+            If there are more senders than names in the trace.
+        """
         volumes: Counter[str] = Counter()
         for arrival in self.arrivals:
             if isinstance(arrival, Trace):
@@ -396,11 +575,44 @@ class Tenant(Frozen):
         return tuple(found[: self.senders])
 
     def addresses(self, day: Day) -> tuple[str, ...]:
-        """Return the senders' addresses, in the order in which arrivals use them."""
+        """Return the senders' addresses, in the order in which arrivals use them.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+
+        Returns
+        -------
+        tuple of str
+            ``rep01@us.example`` and so on.
+        """
         return tuple(f"{name}@{self.domain}" for name in self.names(day))
 
     def offers(self, day: Day, rng: Callable[[str], np.random.Generator], part: Part) -> Iterator[tuple[str, Arrivals]]:
-        """Draw a part of each arrival process: its label and its messages."""
+        """Draw a part of each arrival process: its label and its messages.
+
+        Parameters
+        ----------
+        day : Day
+            When second 0 is, and how long the scenario lasts.
+        rng : callable
+            Gives the random stream of a name.
+        part : Part
+            Which stretch of the run.
+
+        Yields
+        ------
+        str
+            The label of the process.
+        Arrivals
+            Its messages.
+
+        Raises
+        ------
+        ValueError
+            If an arrival process has more senders than the tenant.
+        """
         names = self.names(day)
         for number, arrival in enumerate(self.arrivals):
             own = _named(rng, f"arrivals {number}", part)
@@ -464,16 +676,39 @@ class Messages:
         return len(self.created_at)
 
     def ids(self) -> list[str]:
-        """Return the message ids, ``us-17`` and so on."""
+        """Return the message ids, ``us-17`` and so on.
+
+        Returns
+        -------
+        list of str
+            In the order of the messages.
+        """
         names = self.quoted()
         return [f"{names[t]}-{n}" for t, n in zip(self.tenant.tolist(), self.number.tolist(), strict=True)]
 
     def quoted(self) -> list[str]:
-        """Return the tenants' names as message ids have them."""
+        """Return the tenants' names as message ids have them.
+
+        Returns
+        -------
+        list of str
+            In the order of `tenants`.
+        """
         return [quote(tenant, safe="") for tenant in self.tenants]
 
     def at(self, positions: Ints) -> "Messages":
-        """Return those at these positions."""
+        """Return those at these positions.
+
+        Parameters
+        ----------
+        positions : array of int
+            Which, in which order.
+
+        Returns
+        -------
+        Messages
+            Of the same tenants.
+        """
         return self._with([getattr(self, name)[positions] for name in COLUMNS])
 
     def _with(self, columns: Sequence[Any]) -> "Messages":
@@ -482,7 +717,18 @@ class Messages:
 
     @staticmethod
     def joined(parts: "Sequence[Messages]") -> "Messages":
-        """Return one after the other, of the same tenants."""
+        """Return one after the other, of the same tenants.
+
+        Parameters
+        ----------
+        parts : sequence of Messages
+            At least one.
+
+        Returns
+        -------
+        Messages
+            In the order of the parts.
+        """
         if len(parts) == 1:
             return parts[0]
         # labels are only ever added
@@ -490,7 +736,22 @@ class Messages:
         return last._with([np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS])
 
     def goes_to(self, tenants: Sequence[str], shares: Mapping[str, float], provider: str) -> Bools:
-        """Which messages of these tenants go to a provider, given each provider's share."""
+        """Which messages of these tenants go to a provider, given each provider's share.
+
+        Parameters
+        ----------
+        tenants : sequence of str
+            Whose.
+        shares : mapping of str to float
+            Each provider's share; they add to 1.
+        provider : str
+            Which of them.
+
+        Returns
+        -------
+        array of bool
+            One a message.
+        """
         below, position = 0.0, list(shares).index(provider)
         below = sum(list(shares.values())[:position])
         above = math.inf if position == len(shares) - 1 else below + shares[provider]

@@ -1,19 +1,24 @@
 """What `?` shows of a public name: what it is, each parameter, what comes back, what is refused, an example that runs.
 
-Of what `simlib.__all__` names, and what the modules among these name, all of that, of methods too; of what any other
-module names, all but examples and methods. pytest runs the examples.
+Of what `simlib.__all__` names, and what the modules among these name, all of that, of methods too; of the classes that
+somebody gets from these or from a notebook, all but examples, of methods too; of what any other module names, all but
+examples and methods. pytest runs the examples.
 """
 
 import ast
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from numpydoc.validate import validate
 from pydantic import BaseModel
 
@@ -84,6 +89,51 @@ def test_what_refuses_bad_input_says_so() -> None:
     assert silent == []
 
 
+NOTEBOOKS = Path(simlib.__file__).parents[1] / "notebooks"
+
+
+def of_notebooks() -> Iterator[Any]:
+    """Yield what the notebooks import from our modules."""
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            for node in ast.walk(ast.parse("".join(cell["source"]) if cell["cell_type"] == "code" else "")):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simlib."):
+                    module = importlib.import_module(node.module or "")
+                    yield from (getattr(module, alias.name) for alias in node.names)
+
+
+def given(one: Any) -> Iterator[type]:
+    """Yield the classes of ours that a function returns, or that are in a class's fields or come from its methods."""
+    hints = typing.get_type_hints(one, localns={"pd": pd}) if inspect.isclass(one) else {}
+    found = [hint for name, hint in hints.items() if not name.startswith("_")]
+    methods = [method for _, method in functions(one)] if inspect.isclass(one) else [one]
+    found += [typing.get_type_hints(method, localns={"pd": pd}).get("return") for method in methods]
+    while found:
+        hint = found.pop()
+        found += hint if isinstance(hint, list) else typing.get_args(hint)
+        if inspect.isclass(hint) and hint.__module__.startswith("simlib."):
+            yield hint
+
+
+def reached() -> dict[str, type]:
+    """Return the classes that somebody gets into his hands, by name."""
+    found: dict[Any, None] = {}
+    next_ = [*OUTER.values(), *of_notebooks()]
+    while next_:
+        one = next_.pop()
+        if one not in found:
+            found[one] = None
+            next_ += given(one)
+    return {f"{one.__module__}.{one.__name__}": one for one in found if inspect.isclass(one)}
+
+
+def test_what_somebody_gets_from_a_public_name_says_of_each_method_what_it_takes_and_what_comes_back() -> None:
+    methods = {f"{name}.{member}": one for name, kind in reached().items() for member, one in functions(kind)}
+    assert {"simlib.advice.Answer.warmups", "simlib.look.Look.day", "simlib.load.Load.table"} <= set(methods)
+    assert wrong(methods, (NAMED | TOLD) - {"EX01"}) == {}
+    assert silent(methods) == []
+
+
 LEAVE_ALONE = ("loadtests.user", "loadtests.locustfile", "__main__")
 """Importing Locust patches the sockets of this process, importing a `__main__` runs it."""
 
@@ -122,6 +172,12 @@ def raises(one: Callable[..., object]) -> bool:
     )
 
 
+def silent(functions: Mapping[str, Callable[..., object]]) -> list[str]:
+    """Return which raise a ValueError and don't say so."""
+    said = "\nRaises\n------\nValueError\n"
+    return [name for name, one in functions.items() if raises(one) and said not in (inspect.getdoc(one) or "")]
+
+
 def test_every_module_says_what_its_functions_and_classes_are_and_take() -> None:
     assert len(EVERYTHING) > 250
     assert wrong(EVERYTHING, NAMED - {"PR01", "PR04", "PR06"}) == {}
@@ -130,11 +186,6 @@ def test_every_module_says_what_its_functions_and_classes_are_and_take() -> None
 
 
 def test_every_module_says_what_comes_back_and_what_is_refused() -> None:
-    functions = [name for name, one in EVERYTHING.items() if inspect.isfunction(one)]
+    functions = {name: one for name, one in EVERYTHING.items() if inspect.isfunction(one)}
     assert wrong(functions, TOLD - {"EX01"}) == {}
-    silent = [
-        name
-        for name in functions
-        if raises(EVERYTHING[name]) and "\nRaises\n------\nValueError\n" not in (inspect.getdoc(EVERYTHING[name]) or "")
-    ]
-    assert silent == []
+    assert silent(functions) == []
