@@ -20,6 +20,7 @@ from test_serve import Server, serving
 
 from loadtests import relay
 from loadtests.relay import Log, Setup, channel, files, main
+from simlib.port import held_port
 
 WITHIN = 30.0  # seconds
 REPS = [f"rep{number:02}@us.example" for number in (1, 2, 3)]
@@ -250,7 +251,11 @@ def test_what_expires_is_said_to_have(tmp_path: Path) -> None:
 
 @needs_postfix
 def test_mail_of_a_killed_server_stays_in_the_queue_under_its_name(tmp_path: Path) -> None:
-    with fakes(tmp_path) as server, relaying(tmp_path, to_office(server)) as one:
+    with (
+        held_port() as number,
+        serving("office365", "--ca", tmp_path / "ca.pem", port=number) as server,
+        relaying(tmp_path, to_office(server)) as one,
+    ):
         one.submit(REPS[0], "to0@d05.office365.test", "before")
         until(lambda: len(one.rows) == 1)
         server.stop(signal.SIGKILL)
@@ -278,10 +283,12 @@ def test_mail_that_fits_no_channel_is_refused_at_once(tmp_path: Path) -> None:
 
 @needs_postfix
 def test_a_delivery_in_progress_is_waited_for(tmp_path: Path) -> None:
-    with fakes(tmp_path, "--time-scale", 60) as server, relaying(tmp_path, to_office(server)) as one:
+    with fakes(tmp_path, "--clock", "virtual") as server, relaying(tmp_path, to_office(server)) as one:
         one.submit(REPS[0], "to0@d05.office365.test", *(f"m-{number}" for number in range(31)))
-        until(lambda: len(one.rows) == 30)
-        one.end()  # while the fake holds the last one for a second
+        until(lambda: len(one.rows) == 30 and json.loads(server.get("/waiting"))["held"] == 1)
+        one.process.send_signal(signal.SIGTERM)
+        server.post("/clock", seconds=60)
+        assert one.process.wait(WITHIN) == 0
     assert [row["status"] for row in one.rows] == ["sent"] * 31
     assert one.lines("queue.jsonl") == []
 

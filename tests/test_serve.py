@@ -72,8 +72,8 @@ def command(*arguments: object) -> list[str]:
 
 
 @contextmanager
-def serving(*arguments: object, listeners: int = 1) -> Iterator[Server]:
-    every = command(*arguments, "--port", 0, "--control-port", 0)
+def serving(*arguments: object, listeners: int = 1, port: int = 0) -> Iterator[Server]:
+    every = command(*arguments, "--port", port, "--control-port", 0)
     with subprocess.Popen(every, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

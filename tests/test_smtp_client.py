@@ -12,6 +12,7 @@ from fakes import START, certificates, running, trusting
 from scripted import CLOSE, GREETING, PIPELINING, Conversation, Scripted, answering, decoded, scripted
 
 from loadtests.smtp import Lost, Reply, Session, text
+from simlib.port import held_port
 from simlib.provider import Provider, names
 
 TO = ("to0@them.example",)
@@ -283,10 +284,8 @@ def test_a_354_to_the_dot_is_no_acceptance() -> None:
 
 
 def test_nobody_there_is_lost() -> None:
-    with scripted(answering()) as server:
-        pass
-    with pytest.raises(Lost, match=f"no connection to 127.0.0.1:{server.port}"):
-        Session("127.0.0.1", server.port)
+    with held_port() as port, pytest.raises(Lost, match=f"no connection to 127.0.0.1:{port}"):
+        Session("127.0.0.1", port)
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])

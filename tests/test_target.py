@@ -7,6 +7,7 @@ from loads import serving
 from scripted import CLOSE, answering, scripted
 
 from simlib import target
+from simlib.port import held_port
 from simlib.safety import Target
 from simlib.target import Offer, ask
 
@@ -89,10 +90,9 @@ def test_who_does_not_speak_smtp_is_no_target(said: dict[str, bytes], why: str) 
 
 
 def test_nobody_there_is_said_before_any_mail() -> None:
-    with scripted(answering()) as server:
-        pass
-    with pytest.raises(ValueError, match="doesn't answer as an SMTP server does: Connection refused"):
-        ask(here(server.port))
+    said = "doesn't answer as an SMTP server does: Connection refused"
+    with held_port() as port, pytest.raises(ValueError, match=said):
+        ask(here(port))
 
 
 @pytest.mark.parametrize("text", [None, "no certificate", ""])
