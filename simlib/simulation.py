@@ -96,9 +96,7 @@ class _Part:
 
     def __init__(self, messages: Messages, before: int) -> None:
         self.messages = messages
-        self.before = (
-            before  # how many messages earlier parts have: a recipient goes by its message's number in the run
-        )
+        self.before = before  # messages of earlier parts: a recipient goes by its message's number in the run
         self.open = np.ones(len(messages), dtype=bool)
         self.created_at = array("d", messages.created_at.tobytes())
         self.recipients = array("q", messages.recipients.tobytes())
