@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _beside(out: Path) -> "tempfile.TemporaryDirectory[str]":
 
 def _compared(options: argparse.Namespace, result: Any, found: dict[str, Any], axes: Any) -> int:
     """Sweep and search if asked to, write, and tell."""
-    from simlib.report import comparison, conclusion, own_tenants, write
+    from simlib.report import WIDTH, comparison, conclusion, own_tenants, write
 
     swept = None
     if axes:
@@ -123,7 +124,9 @@ def _compared(options: argparse.Namespace, result: Any, found: dict[str, Any], a
         for name, channels in capacities.items():
             print("\n".join(f"  {name}: {one}" for one in channels.values()))
     if swept is not None:
-        print("\n" + "\n".join(swept.lines()))
+        print()
+        for line in swept.lines():
+            print(textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     if written:
         print("\nwritten: " + ", ".join(str(path) for path in written))
     return 0

@@ -669,7 +669,7 @@ class Result:
         DataFrame
             One row an alternative: ``alternative``; in messages ``offered``, ``at_once`` (accepted, and no limit in the
             way), ``held`` (accepted though a limit held or deferred them), ``refused``, ``expired``, ``waiting``,
-            ``on_time`` (nan without a deadline); ``held_mean``, the mean delay of ``held``, in seconds.
+            ``on_time`` (nan without a deadline), ``within_hour``; in seconds ``held_mean``, the mean delay of ``held``.
         """
         import pandas as pd
 
@@ -693,6 +693,7 @@ class Result:
                     "expired": mean["expired"],
                     "waiting": mean["waiting"],
                     "on_time": mean["on_time"],
+                    "within_hour": mean["within_hour"],
                     "held_mean": mean["throttled_delay_mean"],
                 }
             )

@@ -34,6 +34,7 @@ from simlib.plot_style import (
     as_percent,
     as_span,
     legible,
+    note,
     plain_frame,
     save,
     settled,
@@ -56,6 +57,7 @@ __all__ = [
     "finishing",
     "forest",
     "goodput",
+    "note",
     "progress",
     "residuals",
     "save",
@@ -304,7 +306,7 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
     title : str
         What is to be seen.
     deadline : str, optional
-        When ``on_time`` was counted, like ``"17:30"``; without it the column is left out.
+        When ``on_time`` was counted, like ``"17:30"``; without it ``within_hour`` is shown, if there is such a column.
     names : mapping of str to str, optional
         Other words for ``at_once``, ``held``, ``refused``, ``expired`` and ``waiting``.
 
@@ -363,18 +365,23 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
                 wait = f" (by {as_span(mean)} on average)" if mean > 0 else ""
                 said[row].append(f"{count:,.0f} {label}{wait}")
         left += counts
+    beneath = []
     for row, parts in enumerate(said):
         said_at = axes.text(0, row + 0.27, "; ".join(parts) or "nothing offered", va="top", fontsize=SMALL, color=INK)
         said_at.set_in_layout(False)  # a long line may go on under the column at the right
-    if deadline:
-        axes.text(
-            1.02, 1.0, f"on time\nby {deadline}", transform=axes.transAxes, va="bottom", fontsize=NORMAL, color=INK
-        )
-        for row, (on_time, due) in enumerate(zip(rows["on_time"].to_numpy(dtype=float), offered, strict=True)):
-            share = f"{as_percent(on_time / due)}" if due else "–"
+        beneath.append(said_at)
+    column, heading = ("on_time", f"on time\nby {deadline}") if deadline else ("within_hour", "within\nan hour")
+    if column in rows:
+        axes.text(1.02, 1.0, heading, transform=axes.transAxes, va="bottom", fontsize=NORMAL, color=INK)
+        for row, (soon, due) in enumerate(zip(rows[column].to_numpy(dtype=float), offered, strict=True)):
+            share = f"{as_percent(soon / due)}" if due else "–"
             axes.text(
                 1.02, row, share, transform=axes.get_yaxis_transform(), va="center", fontsize=LARGE, fontweight="bold",
                 color=INK,
             )  # fmt: skip
     write_key(axes, handles, above=6)
-    return settled(figure)
+    settled(figure)
+    for one in beneath:  # smaller where even that isn't room enough
+        box = one.get_window_extent()
+        one.set_fontsize(SMALL * min(1.0, (figure.bbox.x1 - box.x0 - 4) / box.width))
+    return figure

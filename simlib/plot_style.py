@@ -39,6 +39,7 @@ __all__ = [
     "as_span",
     "clock_axis",
     "legible",
+    "note",
     "plain_frame",
     "save",
     "settled",
@@ -170,6 +171,38 @@ def settled(figure: Figure) -> Figure:
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
+
+
+def note(figure: Figure, text: str) -> None:
+    """Write a note below a figure that is laid out: it gets taller by that, and nothing in it moves.
+
+    Parameters
+    ----------
+    figure : Figure
+        What a function of this module returned.
+    text : str
+        The note; empty: none.
+
+    Examples
+    --------
+    >>> figure = Figure(figsize=(8, 4))
+    >>> note(figure, "Assumed: google-mx/quota.")
+    >>> bool(figure.get_figheight() > 4), figure.texts[0].get_text()
+    (True, 'Assumed: google-mx/quota.')
+    """
+    if not text:
+        return
+    lines = textwrap.wrap(text, 118, break_on_hyphens=False)
+    width, before = figure.get_size_inches()
+    height = before + 0.17 * len(lines) + 0.1  # inches: a line of small letters, and a gap
+    figure.set_size_inches(width, height)
+    for axes in figure.axes:
+        box = axes.get_position()
+        axes.set_position((box.x0, 1 - (1 - box.y0) * before / height, box.width, box.height * before / height))
+    if figure.get_suptitle():
+        title = next(one for one in figure.texts if one.get_text() == figure.get_suptitle())
+        title.set_y(1 - (1 - title.get_position()[1]) * before / height)
+    figure.text(0.012, 0.06 / height, "\n".join(lines), va="bottom", fontsize=SMALL, color=INK)
 
 
 def plain_frame(axes: Axes, grid: str = "y") -> None:

@@ -161,7 +161,7 @@ def timelines(
     title : str
         What is to be seen.
     limits : mapping of str to str, optional
-        For each alternative, the id of the limit that binds it.
+        For each alternative, the id of the limit that binds it, or the reply that refuses most.
     between : tuple of datetime, optional
         From when to when; by default the middle 95 % of what was held, deferred or refused in all of them.
 

@@ -15,12 +15,13 @@ from simlib.experiment import Result
 from simlib.receiver import is_scaled
 from simlib.reputation import left_out
 from simlib.sizing import MOST, largest_send
+from simlib.summary import in_time
 
 if TYPE_CHECKING:
     import pandas as pd
     from pandas.io.formats.style import Styler
 
-__all__ = ["comparison", "conclusion", "document", "figures", "one_off", "styled", "write"]
+__all__ = ["comparison", "conclusion", "document", "figures", "one_off", "rests_on", "styled", "write"]
 
 ONE_OFF_WITHIN = 900.0
 """Seconds in which a one-off send has to be done to be called one."""
@@ -84,8 +85,8 @@ def _row(result: Result, alternative: str, tenant: str, under: tuple[str, str] |
     row = {"channel": alternative if under is None else f"{alternative}, if read as {under[1]!r}"}
     row |= {name: count(metric) for name, metric in COLUMNS.items()}
     row["held for (mean, longest)"] = f"{span(held_for.mean)}, {span(longest.mean)}" if held else "–"
-    if scenario.deadline is not None:
-        row[f"on time by {scenario.deadline:%H:%M}"] = count("on_time")
+    metric, words = in_time(scenario)
+    row[words] = count(metric)
     row["95 % within"] = span(result.estimate(alternative, tenant, "delay_p95", under).mean)
     row["bound by"] = "" if under else _bound_by(result, alternative, tenant)
     row["shareable"] = "" if under else shareable(result, alternative)
@@ -130,18 +131,13 @@ def span(seconds: float | None) -> str:
 
 
 def _bound_by(result: Result, alternative: str, tenant: str) -> str:
-    """Name what held the mail back: the limit that refused most of it, else the biggest share of the delay."""
-    limit = _limit(result, alternative, tenant)
+    """Name what held the mail back: the limit or reply that refused most of it, else the biggest share of the delay."""
     lost = sum(result.estimate(alternative, tenant, metric).mean or 0.0 for metric in ("rejected", "expired"))
     shares = result.bound_by(alternative, tenant)
     cause = next(iter(shares), "")
-    if limit and (lost or cause in ("", "retry")):
-        messages = result.refusals(alternative, tenant)[limit].mean or 0.0
-        return f"{limit.partition('/')[2]}: {messages:,.0f} {'refused' if lost else 'deferred'}"
-    if lost:
-        others = {reply: e.mean or 0.0 for reply, e in result.other_refusals(alternative, tenant).items()}
-        reply = max(others, key=lambda name: others[name])
-        return f"{reply}: {others[reply]:,.0f} refused"
+    name, messages = _refused_most(result, alternative, tenant)
+    if name and (lost or cause in ("", "retry")):
+        return f"{name.partition('/')[2] or name}: {messages:,.0f} {'refused' if lost else 'deferred'}"
     return f"{cause.rpartition('/')[2]}: {shares[cause]:.0%} of delay" if shares else "nothing"
 
 
@@ -216,6 +212,10 @@ def conclusion(result: Result, sends: Mapping[str, Mapping[str, int]]) -> list[s
     said = [f"Most mail {metric}, none of them shown to be worse than another: {_listed(result, standing)}."]
     if len(standing) < len(result.runs):
         said.append(f"Behind: {_listed(result, set(result.runs) - standing)}.")
+    by, words = in_time(result.scenario)
+    soon = result.conclusion(metric=by)
+    if soon != standing:
+        said.append(f"Most mail {words}: {_listed(result, soon)}.")
     for flip in result.flips():
         changed = result.conclusion((flip["limit"], flip["reading"]))
         if standing - changed:
@@ -367,7 +367,7 @@ def figures(result: Result) -> dict[str, Any]:
 
     tenant, scenario = own_tenants(result)[0], result.scenario
     deadline = "" if scenario.deadline is None else f"{scenario.deadline:%H:%M}"
-    metric = "on_time" if deadline else "accepted"
+    metric, words = in_time(scenario)
     offered = result.estimate(result.baseline, tenant, "offered").mean or 0.0
     goodput = [{"alternative": name} | result.estimate(name, tenant, "goodput_per_hour").json() for name in result.runs]
     fates = [result.fates(tenant)]
@@ -382,7 +382,7 @@ def figures(result: Result) -> dict[str, Any]:
         "timeline": plot.timelines(
             {name: result.timeline(name, tenant) for name in result.runs},
             "What each channel answers, minute by minute",
-            {name: _limit(result, name, tenant) for name in result.runs},
+            {name: _refused_most(result, name, tenant)[0] for name in result.runs},
         ),
         "delay": plot.delay_ecdf(
             {name: result.delays(name, tenant) for name in result.runs}, "How soon a message is accepted"
@@ -394,17 +394,47 @@ def figures(result: Result) -> dict[str, Any]:
             {"alternative": name} | result.difference(result.baseline, name)[tenant][metric].json()
             for name in list(result.runs)[1:]
         ]
-        what = f"messages on time by {deadline}" if deadline else "messages accepted"
+        what = f"messages {words}"
         found["differences"] = plot.forest(
             pd.DataFrame(changes), f"{what.capitalize()}, against {result.baseline}", f"difference in {what}"
         )
+    for figure in found.values():
+        plot.note(figure, rests_on(result))
     return found
 
 
-def _limit(result: Result, alternative: str, tenant: str) -> str:
-    """Return the limit that throttled most of a tenant's messages, empty if none did."""
-    throttled = {name: e.mean or 0.0 for name, e in result.refusals(alternative, tenant).items()}
-    return max(throttled, key=lambda name: throttled[name]) if any(throttled.values()) else ""
+def rests_on(result: Result) -> str:
+    """Say below a plot what its numbers rest on.
+
+    Parameters
+    ----------
+    result : Result
+        The comparison.
+
+    Returns
+    -------
+    str
+        A sentence; empty where nothing is assumed.
+    """
+    ids = [one["id"] for one in result.assumptions()]
+    if not ids:
+        return ""
+    first = [id_ for id_ in ids if "/" in id_ and not id_.startswith("reputation/")]  # amounts before habits
+    more = f" and {len(ids) - NAMED} more (`rests_on` lists them)" if len(ids) > NAMED else ""
+    shown = [*first, *(id_ for id_ in ids if id_ not in first)][:NAMED]
+    return f"Assumed: {', '.join(shown)}{more}."
+
+
+NAMED = 4
+"""How many assumptions a plot names."""
+
+
+def _refused_most(result: Result, alternative: str, tenant: str) -> tuple[str, float]:
+    """Return the limit that throttled most of a tenant's messages, or the reply if one refused more; and how many."""
+    found = {name: e.mean or 0.0 for name, e in result.refusals(alternative, tenant).items()}
+    found |= {reply: e.mean or 0.0 for reply, e in result.other_refusals(alternative, tenant).items()}
+    name = max(found, key=lambda name: found[name]) if any(found.values()) else ""
+    return name, found.get(name, 0.0)
 
 
 def write(

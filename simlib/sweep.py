@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simlib.experiment import Progress, Result, compare
 from simlib.facts import Rate, duration
+from simlib.report import rests_on
 from simlib.scenario import Scenario
 from simlib.summary import in_time
 
@@ -279,7 +280,7 @@ class Sweep:
         }
 
     def lines(self) -> list[str]:
-        """Say by what alternatives are told apart, which are best at each point, and where that flips."""
+        """Say by what alternatives are told apart, which are best at each point, and where that flips: a line each."""
         metric, what = in_time(self.points[0].result.scenario)
         why = "" if metric == "on_time" else ", as there is no deadline, and what waits for hours is accepted at last"
         said = [f"Best are those with most mail {what}{why}; whose difference from the best excludes 0 is behind."]
@@ -332,6 +333,7 @@ class Sweep:
             figure = plot.dependence(
                 _numbers(pd.DataFrame(rows)), f"{what}{given}", f"{first.name} (assumed){unit}", what
             )
+            plot.note(figure, rests_on(self.standing))
             found["sweep" if len(held) == 1 else f"sweep-{number}"] = figure
         return found
 

@@ -501,6 +501,33 @@ def test_without_a_deadline_nobody_is_on_time() -> None:
     assert len(texts(axes_of(plot.comparison(channels(), "three channels")))) == 4
 
 
+def test_without_a_deadline_in_time_is_within_an_hour() -> None:
+    axes = axes_of(plot.comparison(channels().assign(within_hour=[500, 100, 250, 0]), "three channels"))
+    assert texts(axes)[4:] == ["within\nan hour", "50 %", "10 %", "25 %", "–"]
+
+
+def test_a_long_line_under_a_bar_stays_in_the_picture() -> None:
+    rows = channels().iloc[2:3].assign(alternative="New dedicated IP, waiting for weeks")
+    figure = plot.comparison(rows, "one", names={"held": "accepted after throttling by a limit"})
+    (line,) = axes_of(figure).texts
+    assert line.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_a_note_makes_a_figure_taller_and_moves_nothing() -> None:
+    figure, plain = (plot.comparison(channels(), "three channels", "17:30") for _ in range(2))
+    plot.note(figure, "Assumed: " + ", ".join(f"google-mx/quota-{number}" for number in range(12)))
+    for noted, before in zip(figure.texts, plain.texts, strict=False):
+        assert noted.get_window_extent().y1 - figure.bbox.y1 == pytest.approx(
+            before.get_window_extent().y1 - plain.bbox.y1, abs=0.5
+        )
+    figures_axes = [(one.axes[0].get_window_extent(), one.bbox.y1) for one in (figure, plain)]
+    (noted_box, top), (box, plain_top) = figures_axes
+    assert (noted_box.height, top - noted_box.y1) == pytest.approx((box.height, plain_top - box.y1))
+    written = figure.texts[-1].get_window_extent()
+    assert 0 <= written.y0 < written.y1 < figure.bbox.y1 - plain.bbox.y1
+    assert written.x1 <= figure.bbox.x1
+
+
 def test_comparison_explains_only_what_occurs_and_takes_other_words() -> None:
     axes = axes_of(plot.comparison(channels().iloc[1:2], "one", names={"at_once": "sofort"}))
     legend = axes.get_legend()
