@@ -84,8 +84,53 @@ def _destinations(value: object) -> object:
 class Channel(Frozen):
     """Our side: whose mail it carries, where to, over which IPs and connections, how paced and how retried.
 
-    The keys are those of a channel in the scenario file (DESIGN §6); `tool`, `retry` and what is left out are resolved
+    The keys are those of a channel in the scenario file; `tool`, `retry` and what is left out are resolved
     by the scenario.
+
+    Parameters
+    ----------
+    name : str
+        What tables and plots call it.
+    tenants : tuple of str
+        Whose mail it carries.
+    to : dict of str to float
+        The providers, and the share of the mail that goes to each; a name alone gets all of it.
+    ips : int, optional
+        IPs that it sends from.
+    connections : int, optional
+        Connections open at once, of each account or IP, as the provider's credential is; `Shaping` has the default.
+    messages_per_session : int, optional
+        Messages after which a session ends.
+    pace : Pace, optional
+        Of each sender: a batch in messages, then a wait in seconds.
+    service : Service, optional
+        How long a transaction holds its connection, in seconds.
+    session_setup : float, optional
+        Seconds from connecting to the first MAIL.
+    retry : str or tuple of float, optional
+        A published schedule by name, or the seconds between attempts; ``"none"``: not again.
+    reaction : str, optional
+        What it does with an IP that is throttled: ``none``, ``kumomta``, ``google`` or ``postfix``.
+    queue_lifetime : float, optional
+        Seconds after which a message is given up; the schedule's own by default.
+    timeout : float, optional
+        Seconds that it waits for the reply after DATA.
+    heed_quota : bool, optional
+        Whether a refusal by a limit that is marked `temporary` is tried again as a 4yz is, though it is a 5yz.
+    aligned : bool, optional
+        Whether the senders' own domains vouch for its mail (SPF or DKIM).
+    warmup : str, optional
+        The published schedule by which its IPs grow.
+    warmup_day : int, optional
+        The day of it at second 0, counted from 1.
+    overflow : str, optional
+        The channel that takes what is over the warm-up; by default it waits.
+    auth : str, optional
+        ``password`` or ``oauth``.
+    tool : str, optional
+        The application that sends: its pace, connections and retries are taken where none are given.
+    assumed : tuple of str, optional
+        Which of these keys are its own assumptions.
     """
 
     name: str

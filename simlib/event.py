@@ -15,7 +15,29 @@ __all__ = ["Event", "incidents"]
 
 
 class Event(Frozen):
-    """Something that breaks a credential or lists an IP: at a moment, or at random moments."""
+    """Something that breaks a credential or lists an IP: at a moment, or at random moments.
+
+    Parameters
+    ----------
+    kind : str
+        ``password_change``, ``token_revoked``, ``auth_disabled`` (these take a tenant); ``blocklisted``, ``delisted``
+        (these take a channel and an IP).
+    at : float, optional
+        When, in seconds since second 0.
+    rate : Rate, optional
+        How often, at random moments, for each sender or for the IP; instead of `at`.
+    tenant : str, optional
+        Whose credentials.
+    senders : int, optional
+        The tenant's first so many; by default all.
+    channel : str, optional
+        Whose IP.
+    ip : int, optional
+        Which of them, counted from 1.
+    repaired_after : float, optional
+        Seconds until all is as before; by default it stays, but an entry in a block list expires where reputation is
+        on.
+    """
 
     kind: Literal["password_change", "token_revoked", "auth_disabled", "blocklisted", "delisted"]
     at: Seconds | None = None

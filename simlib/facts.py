@@ -5,6 +5,7 @@ refused the same way everywhere: one line that names the file, the key, the rule
 """
 
 import datetime as dt
+import inspect
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -213,6 +214,13 @@ class Frozen(BaseModel):
         schema = handler(source)
         _strictly(schema)
         return schema
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Let `?` show the type that a field has, without the functions that check it."""
+        shown, plain = inspect.signature(cls), get_type_hints(cls)
+        fields = [one.replace(annotation=plain.get(one.name, one.annotation)) for one in shown.parameters.values()]
+        cls.__signature__ = shown.replace(parameters=fields)
 
 
 class Fact(Frozen):

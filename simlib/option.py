@@ -18,7 +18,15 @@ __all__ = ["Option", "Step", "again", "channels", "options", "timing"]
 
 
 class Step(Frozen):
-    """What somebody has to do: everyone of the team, or one administrator; the sentence in each language."""
+    """What somebody has to do for a channel, in each language.
+
+    Parameters
+    ----------
+    who : str
+        ``everyone`` or ``administrator``.
+    en, ja : str
+        What.
+    """
 
     who: Literal["everyone", "administrator"]
     en: str
@@ -26,7 +34,15 @@ class Step(Frozen):
 
 
 class Strangers(Frozen):
-    """Who else sends over a shared pool: so many senders, so many messages each a day."""
+    """Who else uses a pool, as assumed.
+
+    Parameters
+    ----------
+    senders : int
+        How many people send.
+    per_sender : int
+        Messages each a day.
+    """
 
     senders: int = Field(ge=1)
     per_sender: int = Field(ge=1)

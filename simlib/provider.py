@@ -125,7 +125,50 @@ Amount = Annotated[
 
 
 class Limit(Fact):
-    """One limit of a provider (DESIGN §5 says what each field means).
+    """One limit of a provider.
+
+    As every fact (`facts.Fact`) it says where it comes from: `source`, `as_of`, `grade`, `review_by`, `note`,
+    `assumed`, `since` and `until`.
+
+    Parameters
+    ----------
+    id : str
+        Its name, ``messages-per-minute``; everywhere else the provider's name stands before it.
+    count : str
+        What is counted: ``messages``, ``recipients``, ``unique_recipients``, ``external_recipients``, ``connections``,
+        ``transactions``, ``sessions``, ``logins`` or ``bytes``.
+    per : str
+        Of whom: ``account``, ``sender`` (MAIL FROM), ``domain``, ``ip``, ``tenant``, ``recipient_domain``, ``session``
+        or ``message``.
+    limit : rate or None
+        The amount, in a period: ``"30/min"``; a bare number lasts as long as what is counted. None: off.
+    window : str, optional
+        How the period runs: ``sliding``, ``fixed`` or ``token_bucket``; none for a bare number.
+    anchor : str, optional
+        When a fixed window begins: by the provider's ``clock`` since midnight, by the ``utc_day``, or with the
+        ``first_event``.
+    burst : float, optional
+        How much a token bucket holds, in what is counted.
+    counts : str, optional
+        ``accepted``, or ``attempts``: a refused try uses the quota up, too.
+    on_excess : str
+        What happens above it: ``reject`` (5yz), ``defer`` (4yz), ``close`` (421), ``hold_reply`` (the 250 comes late)
+        or ``accept_late`` (250 at once, moved on later).
+    at : str
+        The command that is answered: ``CONNECT``, ``EHLO``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA`` or ``EOD`` (after
+        the dot).
+    penalty : float, optional
+        Seconds for which nothing passes after the first excess.
+    temporary : bool, optional
+        Whether a 5yz goes away by itself.
+    only : str, optional
+        ``unauthenticated``: only mail that neither SPF nor DKIM vouches for.
+    reply : (int, str, str), optional
+        Code, enhanced code and exact text of the refusal; none where no source has it.
+    reply_source, reply_as_of, reply_grade : str, date, str, optional
+        Where the text comes from, if not from where the amount does.
+    readings : tuple of dict, optional
+        Where sources disagree, the other readings: a ``name``, and the fields that differ.
 
     Examples
     --------
@@ -327,7 +370,24 @@ When = Literal[
 
 
 class Sentence(Fact):
-    """One sentence of a provider that no limit speaks: banner, EHLO keywords, 250s, refusals of credentials."""
+    """One sentence of a provider that no limit speaks: banner, EHLO keywords, 250s, refusals of credentials.
+
+    As every fact (`facts.Fact`) it says where it comes from: `source`, `as_of`, `grade`, `review_by`, `note`,
+    `assumed`, `since` and `until`.
+
+    Parameters
+    ----------
+    when : str
+        The occasion: ``banner``, ``accepted``, ``auth_failed``, ``send-as`` and so on.
+    at : str, optional
+        The command that is answered, where the occasion leaves that open.
+    code : int
+        The reply code (RFC 5321 §4.2).
+    enhanced : str, optional
+        The enhanced status code (RFC 3463).
+    text : str
+        As on the wire, with placeholders: ``{ip}``, ``{host}``, ``{account}`` and so on.
+    """
 
     when: When
     at: Stage | None = None
@@ -337,7 +397,18 @@ class Sentence(Fact):
 
 
 class Shaping(Fact):
-    """What careful senders keep to: a channel's defaults, never a refusal."""
+    """What careful senders keep to: a channel's defaults, never a refusal.
+
+    As every fact (`facts.Fact`) it says where it comes from: `source`, `as_of`, `grade`, `review_by`, `note`,
+    `assumed`, `since` and `until`.
+
+    Parameters
+    ----------
+    connections : int, optional
+        Connections open at once.
+    messages_per_session : int, optional
+        Messages after which a session ends.
+    """
 
     connections: int | None = Field(default=None, ge=1)
     messages_per_session: int | None = Field(default=None, ge=1)

@@ -33,7 +33,13 @@ MOST_MESSAGES = 10_000_000
 
 
 class Alternative(Frozen):
-    """One way to partition the tenants over channels."""
+    """One way to partition the tenants over channels.
+
+    Parameters
+    ----------
+    channels : tuple of Channel
+        Each tenant is carried by one of them; neighbours may be left out.
+    """
 
     channels: tuple[Channel, ...] = Field(min_length=1)
 

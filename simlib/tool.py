@@ -19,9 +19,27 @@ __all__ = ["Habit", "Tool", "tools"]
 class Habit(Fact):
     """What a tool does on the channels to some providers.
 
-    `providers` empty: all those that no other habit of the tool names. `retry` is ``"none"`` or the delays between
-    attempts, in seconds; the last one repeats until `queue_lifetime`. `typed_into` is the setting in which a customer
-    chooses the pace, empty where none can be chosen; `failed_into` where mail that failed is found again.
+    As every fact (`facts.Fact`) it says where it comes from: `source`, `as_of`, `grade`, `review_by`, `note`,
+    `assumed`, `since` and `until`.
+
+    Parameters
+    ----------
+    id : str
+        Its name within the tool.
+    providers : tuple of str, optional
+        Which providers; by default all those that no other habit of the tool names.
+    pace : Pace, optional
+        Its batch in messages, and the wait in seconds; none where no source says.
+    connections : int, optional
+        Connections that it opens at once.
+    retry : str or tuple of float, optional
+        ``"none"``, or the seconds between attempts; the last one repeats.
+    queue_lifetime : float, optional
+        Seconds after which it gives up.
+    typed_into : str, optional
+        The setting in which a customer chooses the pace; empty where none can be chosen.
+    failed_into : str, optional
+        Where mail that failed is found again.
     """
 
     id: str

@@ -64,7 +64,15 @@ def stream(seed: int, replication: int, *name: str) -> np.random.Generator:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """When second 0 is: seconds since midnight, so that clock times can be placed."""
+    """When second 0 is, so that clock times can be placed.
+
+    Parameters
+    ----------
+    start : float
+        Seconds since midnight.
+    duration : float
+        How long the scenario lasts, in seconds.
+    """
 
     start: float
     duration: float
@@ -113,7 +121,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Messages of one arrival process: when, by which sender, to how many, how big; shape ``(messages,)`` each."""
+    """Messages of one arrival process; arrays of shape ``(messages,)``.
+
+    Parameters
+    ----------
+    at : array of float
+        When, in seconds.
+    sender : array of int
+        By which sender, a position among the tenant's.
+    recipients : array of int
+        To how many.
+    bytes : array of int
+        How big.
+    """
 
     at: Floats
     sender: Ints
@@ -143,7 +163,19 @@ Moment = Annotated[float | dt.time, BeforeValidator(_moment)]
 
 
 class Poisson(Frozen):
-    """Messages at random, at a constant rate; `rate` is the whole tenant's."""
+    """Messages at random, at a constant rate.
+
+    Parameters
+    ----------
+    kind : str
+        ``poisson``.
+    rate : Rate
+        The whole tenant's, in messages per time: ``"0.5/s"``.
+    senders : int, optional
+        The tenant's first so many; by default all.
+    label : str, optional
+        A column of the record.
+    """
 
     kind: Literal["poisson"]
     rate: RateOf
@@ -196,7 +228,27 @@ class Poisson(Frozen):
 
 
 class Batches(Frozen):
-    """Many messages at one moment: once, every so often, or at random moments."""
+    """Many messages at one moment: once, every so often, or at random moments.
+
+    Parameters
+    ----------
+    kind : str
+        ``batches``.
+    first : float or time, optional
+        When the first is: seconds since second 0, or a time of the first day.
+    size : int, optional
+        Messages of a batch, the whole tenant's; either this or `per_sender`.
+    per_sender : int, optional
+        Messages of a batch, each sender's.
+    every : float, optional
+        Seconds from one to the next; by default there is one.
+    rate : Rate, optional
+        How often, at random moments, in batches per time; instead of `every`.
+    senders : int, optional
+        The tenant's first so many; by default all.
+    label : str, optional
+        A column of the record.
+    """
 
     kind: Literal["batches"]
     first: Moment = 0.0
@@ -277,7 +329,19 @@ class Batches(Frozen):
 
 
 class BusinessDay(Frozen):
-    """Ordinary mail of a working day: hourly shape and spread over senders as in a real week (`business_day.toml`)."""
+    """Ordinary mail of a working day: hourly shape and spread over senders as in a real week (`business_day.toml`).
+
+    Parameters
+    ----------
+    kind : str
+        ``business_day``.
+    per_sender : float
+        Messages a sender and 24 hours, expected.
+    senders : int, optional
+        The tenant's first so many; by default all.
+    label : str, optional
+        A column of the record.
+    """
 
     kind: Literal["business_day"]
     per_sender: float = Field(gt=0)
@@ -339,8 +403,19 @@ class BusinessDay(Frozen):
 class Trace(Frozen):
     """Messages from a file: columns ``seconds`` (since second 0) or ``time``, ``sender``, ``recipients``, ``bytes``.
 
-    `resample` says what differs between replications: ``"senders"`` gives each sender the rows of a name drawn with
-    replacement, ``"none"`` repeats the file.
+    Parameters
+    ----------
+    kind : str
+        ``trace``.
+    file : Path
+        CSV.
+    resample : str, optional
+        What differs between replications: ``senders`` gives each sender the rows of a name drawn with replacement,
+        ``none`` repeats the file.
+    senders : int, optional
+        The tenant's first so many; by default all.
+    label : str, optional
+        A column of the record.
     """
 
     kind: Literal["trace"]
@@ -411,7 +486,34 @@ def _several(value: object) -> object:
 
 
 class Tenant(Frozen):
-    """A customer whose mail uses a channel: who sends, how much and when (DESIGN §6).
+    """A customer whose mail uses a channel: who sends, how much and when.
+
+    Parameters
+    ----------
+    name : str
+        What tables and plots call it.
+    domain : str, optional
+        A reserved one (RFC 2606); ``NAME.example`` by default.
+    neighbour : bool, optional
+        Whether it is a stranger: it may be missing from an alternative.
+    senders : int, optional
+        Mailboxes, each an account and an address; a trace brings its own.
+    arrivals : tuple
+        What it sends: `Poisson`, `BusinessDay`, `Batches`, `Trace`.
+    spread : str, optional
+        How its volume is shared over its senders: ``even``, or ``observed`` as in a real week.
+    recipients : int, optional
+        Recipients of a message.
+    bytes : int, optional
+        Bytes of a message.
+    complaint_rate : float, optional
+        Complaints a message, from 0 to 1.
+    count : int, optional
+        How many tenants this one stands for (`members`).
+    volumes : LogNormal, optional
+        How unequal their volumes are.
+    complaint_rates : LogNormal or Bad, optional
+        How unequal their complaint rates are.
 
     Examples
     --------

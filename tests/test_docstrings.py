@@ -25,6 +25,7 @@ from pydantic import BaseModel
 import fake_servers
 import loadtests
 import simlib
+from simlib.facts import Fact
 
 NAMED = {
     *("GL08", "SS01", "SS02", "SS03", "SS06"),  # there is a docstring, and it begins with one sentence
@@ -134,6 +135,27 @@ def test_what_somebody_gets_from_a_public_name_says_of_each_method_what_it_takes
     assert silent(methods) == []
 
 
+ELSEWHERE = ("simlib.faults", "simlib.reputation")
+"""The tables of these are the reader's own, and the facts' file: each key is explained there."""
+
+
+def test_what_somebody_gets_from_a_public_name_says_what_its_fields_are() -> None:
+    """Of a fact, what every fact has is said of `Fact`."""
+    kinds = {name: kind for name, kind in reached().items() if not name.startswith(ELSEWHERE) and name not in OUTER}
+    missing = {
+        name: unsaid(name) - {"kind", *(Fact.model_fields if issubclass(kind, Fact) else ())}
+        for name, kind in kinds.items()
+    }
+    assert len(missing) > 50
+    assert {name: found for name, found in missing.items() if found} == {}
+
+
+def test_a_signature_shows_types_and_not_what_checks_them() -> None:
+    shown = {name: str(inspect.signature(kind)) for name, kind in reached().items() if issubclass(kind, BaseModel)}
+    assert "tenants: tuple[simlib.workload.Tenant, ...]" in shown["simlib.scenario.Scenario"]
+    assert [name for name, signature in shown.items() if "Annotated" in signature or " at 0x" in signature] == []
+
+
 LEAVE_ALONE = ("loadtests.user", "loadtests.locustfile", "__main__")
 """Importing Locust patches the sockets of this process, importing a `__main__` runs it."""
 
@@ -152,12 +174,17 @@ def everything() -> Iterator[tuple[str, Any]]:
 EVERYTHING = dict(everything())
 
 
+def unsaid(name: str) -> set[str]:
+    """Return the parameters that numpydoc doesn't find."""
+    texts = [text for code, text in errors(name) if code == "PR01"]
+    return {found for text in texts for found in re.findall(r"'(\w+)'", text) if not found.startswith("_")}
+
+
 def undocumented(name: str, one: Any) -> set[str]:
     """Return the parameters that nothing is said about; the fields of a file's table are DESIGN's (§5 and §6)."""
     if inspect.isclass(one) and (issubclass(one, BaseModel) or getattr(one, "_is_protocol", False)):
         return set()
-    texts = [text for code, text in errors(name) if code == "PR01"]
-    missing = {found for text in texts for found in re.findall(r"'(\w+)'", text) if not found.startswith("_")}
+    missing = unsaid(name)
     return {found for found in missing if not re.search(rf"^(\w+, )*{found}\b.* : ", inspect.getdoc(one) or "", re.M)}
 
 
