@@ -65,6 +65,52 @@ class Comparison:
         return abs(self.simulated - self.measured) <= self.tolerance
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What a load took, by channel, in scenario seconds.
+
+    Parameters
+    ----------
+    setups, transactions : dict of str to float
+        To open a session, and to hand over a message, holds left out.
+    """
+
+    setups: dict[str, float]
+    transactions: dict[str, float]
+
+    def of(self, channel: str) -> float:
+        """Return what a message takes that opens its session."""
+        return self.setups[channel] + self.transactions[channel]
+
+    def scaled(self, share: float) -> "Times":
+        """Return so much of it: what it would be at so much of the time scale."""
+        both = (self.setups, self.transactions)
+        return Times(*({name: seconds * share for name, seconds in one.items()} for one in both))
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """Why a time scale is too high: the load's own times, which scatter, decide the numbers.
+
+    Parameters
+    ----------
+    channel : str
+        The one that takes longest.
+    fast, slow : float
+        What set-up and transaction take there, in scenario seconds: means of the faster and of the slower half.
+    differs : Comparison
+        A number that they decide.
+    enough : float
+        A time scale at which they decide none.
+    """
+
+    channel: str
+    fast: float
+    slow: float
+    differs: Comparison
+    enough: float
+
+
 @dataclass(frozen=True)
 class Twin:
     """One alternative, measured and simulated with the times that were measured.
@@ -77,8 +123,8 @@ class Twin:
         The question with the measured service times and session set-ups in it.
     simulated : Attempts
         The record of its simulation.
-    setups, transactions : dict of str to float
-        By channel: the means measured, in scenario seconds.
+    times : Times
+        The means measured.
     tolerance : float
         The share by which counts and delays may differ.
     """
@@ -86,8 +132,7 @@ class Twin:
     load: Load
     scenario: Scenario
     simulated: Attempts = field(repr=False)
-    setups: dict[str, float]
-    transactions: dict[str, float]
+    times: Times
     tolerance: float
 
     @cached_property
@@ -104,14 +149,17 @@ class Twin:
         )
 
     def _of(self, tenant: str) -> list[Comparison]:
-        simulated, measured = self.summaries[tenant], self.load.summaries[tenant]
+        return self._compared(tenant, self.summaries[tenant], self.load.summaries[tenant])
+
+    def _compared(self, tenant: str, simulated: Summary, measured: Summary, share: float = 1.0) -> list[Comparison]:
+        """Hold two runs against each other in which the measured times are so much shorter."""
         count = max(1.0, self.tolerance * simulated.numbers["offered"])
         channel = next(
             channel.name
             for channel in self.scenario.alternatives[self.load.alternative].channels
             if tenant in channel.tenants
         )
-        once = self.setups[channel] + self.transactions[channel]
+        once = self.times.of(channel) * share
         found = [Comparison(tenant, name, simulated.numbers[name], measured.numbers[name], count) for name in COUNTS]
         for limit in dict.fromkeys((*simulated.refusals, *measured.refusals)):
             counts = simulated.refusals.get(limit, 0.0), measured.refusals.get(limit, 0.0)
@@ -125,10 +173,40 @@ class Twin:
             found.append(Comparison(tenant, name, seconds, measured.numbers[name], allowed))
         return found
 
+    @cached_property
+    def hurry(self) -> Hurry | None:
+        """Why the time scale is too high, if it is, and which one would do.
+
+        A hurried transaction takes long in the scenario's time, and not always the same. Where the simulation says one
+        thing with the mean of the faster half and another with that of the slower half, it is this machine that
+        decides, not the channel. Nothing of the kind can be said at scale 1, nor where load and simulation agree.
+        """
+        if self.load.time_scale <= 1 or all(comparison.agrees for comparison in self.comparisons):
+            return None
+        fast, slow = times(self.load, end=0.5), times(self.load, begin=0.5)
+        scale, first = self.load.time_scale, None
+        while scale > 1:
+            share = scale / self.load.time_scale
+            ends = [self._summaries_with(took.scaled(share)) for took in (fast, slow)]
+            found = [one for name in ends[0] for one in self._compared(name, ends[0][name], ends[1][name], share)]
+            differs = next((one for one in found if not one.agrees), None)
+            if differs is None:
+                break
+            first = first or differs
+            scale = max(1.0, scale / 2)
+        if first is None:
+            return None
+        channel = max(self.times.setups, key=self.times.of)
+        return Hurry(channel, fast.of(channel), slow.of(channel), first, scale)
+
+    def _summaries_with(self, took: Times) -> dict[str, Summary]:
+        scenario, attempts = _simulated(self.load, took)
+        return summarize(attempts, scenario, scenario.lanes(self.load.alternative, self.load.as_of))
+
     @property
     def once(self) -> float:
         """One measured set-up and one measured transaction of the slowest channel, in scenario seconds."""
-        return max(self.setups[name] + self.transactions[name] for name in self.setups)
+        return max(map(self.times.of, self.times.setups))
 
     @property
     def agrees(self) -> bool:
@@ -236,8 +314,9 @@ class Validation:
                     "result": twin.load.counts,
                     "late": twin.load.late,
                     "time_scale": twin.load.time_scale,
-                    "session_setup": twin.setups,
-                    "transaction": twin.transactions,
+                    "session_setup": twin.times.setups,
+                    "transaction": twin.times.transactions,
+                    "time_scale_that_would_do": None if twin.hurry is None else _rounded_down(twin.hurry.enough),
                 }
                 for name, twin in self.twins.items()
             },
@@ -253,6 +332,8 @@ class Validation:
         """
         found = [line for one in self.exact.values() for line in one.differences]
         for name, twin in self.twins.items():
+            if twin.hurry is not None:
+                found.append(f"{name}: {_too_high(twin, twin.hurry)}")
             if not twin.load.counts:
                 found.append(
                     f"{name}: {twin.load.late:.1%} of the attempts began more than 50 ms late, {LATE_SHARE:.0%} are "
@@ -265,6 +346,27 @@ class Validation:
                 if not one.agrees
             ]
         return found
+
+
+def _too_high(twin: Twin, hurry: Hurry) -> str:
+    """Say it in plain words."""
+    said = next(
+        one for one in twin.load.scenario.alternatives[twin.load.alternative].channels if one.name == hurry.channel
+    )
+    own = said.session_setup + said.service.mean
+    return (
+        f"the time scale is too high. At {twin.load.time_scale:g} times the speed, opening a session and sending a "
+        f"message over {hurry.channel!r} takes {twin.times.of(hurry.channel):,.3g} s "
+        f"of the scenario, which itself says {own:,.3g} s; and whether it is {hurry.fast:,.3g} or {hurry.slow:,.3g} s, "
+        "as the quicker and the slower half were, decides the result "
+        f"({hurry.differs.tenant}, {hurry.differs.metric}). --time-scale {_rounded_down(hurry.enough):g} would do"
+    )
+
+
+def _rounded_down(scale: float) -> float:
+    """Leave two digits of a time scale."""
+    digit = 10.0 ** (math.floor(math.log10(scale)) - 1)
+    return round(math.floor(scale / digit + 1e-9) * digit, 9)
 
 
 def _finite(value: float) -> float | None:
@@ -400,17 +502,25 @@ def twin(measured: Load, tolerance: float = 0.01) -> Twin:
     Twin
         Measured and simulated figures beside each other.
     """
-    setups, transactions = times(measured)
+    took = times(measured)
+    scenario, simulated = _simulated(measured, took)
+    return Twin(measured, scenario, simulated, took, tolerance)
+
+
+def _simulated(measured: Load, took: Times) -> tuple[Scenario, Attempts]:
+    """Simulate the messages of a load test with these times."""
     changes = {
-        name: {"session_setup": f"{setups[name]:.9f}s", "service": f"{transactions[name]:.9f}s"} for name in setups
+        name: {"session_setup": f"{took.setups[name]:.9f}s", "service": f"{took.transactions[name]:.9f}s"}
+        for name in took.setups
     }
     scenario = measured.scenario.replace(alternatives={measured.alternative: {"channels": changes}})
-    simulated = run(scenario, measured.alternative, measured.seed, 0, measured.as_of, measured.attempts.messages)
-    return Twin(measured, scenario, simulated, setups, transactions, tolerance)
+    return scenario, run(scenario, measured.alternative, measured.seed, 0, measured.as_of, measured.attempts.messages)
 
 
-def times(measured: Load) -> tuple[dict[str, float], dict[str, float]]:
-    """Return each channel's mean session set-up and mean transaction, holds left out, in scenario seconds.
+def times(measured: Load, begin: float = 0.0, end: float = 1.0) -> Times:
+    """Return the mean of each channel's session set-ups and of its transactions, holds left out, in scenario seconds.
+
+    Of all, or of the quickest, the slowest: from one share of them, in order, to another.
 
     A transaction holds its connection from the moment it could begin until the client has written the reply down and
     can go on.
@@ -436,9 +546,8 @@ def times(measured: Load) -> tuple[dict[str, float], dict[str, float]]:
             busy = row["late"] + row["mail"] + row["data"] + row["after"]
             transactions[channel].append(busy * scale - held)
 
-    def mean(values: Sequence[float]) -> float:
-        return max(0.0, float(np.mean(values))) if values else 0.0
+    def mean(took: list[float]) -> float:
+        some = sorted(took)[math.floor(begin * len(took)) : math.ceil(end * len(took))]
+        return max(0.0, float(np.mean(some))) if some else 0.0
 
-    return {name: mean(found) for name, found in setups.items()}, {
-        name: mean(found) for name, found in transactions.items()
-    }
+    return Times(*({name: mean(took) for name, took in each.items()} for each in (setups, transactions)))

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
-from loads import MIXED
+from loads import MIXED, SCALE
 
 from simlib import validate as validate_module
 from simlib.load import Load
+from simlib.measured import twin_lines
 from simlib.replay import Exact
 from simlib.scenario import Scenario
 from simlib.validate import COUNTS, Comparison, Validation, measurable, over_smtp, times, twin, validate
@@ -45,14 +48,14 @@ def test_every_count_of_a_load_is_its_twin_s(measured: Load) -> None:
 
 
 def test_holds_are_no_part_of_a_transaction(measured: Load) -> None:
-    setups, transactions = times(measured)
+    setups, transactions = times(measured).setups, times(measured).transactions
     held = max(row["held"] for row in measured.rows)
     assert 0 < transactions["office 365"] < held
     assert all(seconds > 0 for seconds in setups.values())
     rows = [
         {**row, "held": row["held"] + 1.0, "data": row["data"] + 1.0 / measured.time_scale} for row in measured.rows
     ]
-    again = times(dataclasses.replace(measured, rows=rows))[1]
+    again = times(dataclasses.replace(measured, rows=rows)).transactions
     assert again == pytest.approx(transactions, abs=1e-9)
 
 
@@ -67,6 +70,42 @@ def test_what_differs_is_named_and_a_late_load_is_no_result(measured: Load) -> N
     assert document["exact"] == {"replies": 3, "differences": 1}
     assert document["agrees"] is False
     assert set(document["alternatives"]["all"]["held"]["accepted"]) == {"simulated", "measured", "tolerance", "agrees"}
+
+
+def taking(measured: Load, *seconds: float) -> Load:
+    """The load, had each queue's transactions taken so long in real time, in turn, and its sessions none to open."""
+    nothing = dict.fromkeys(("connect", "tls", "auth", "late", "after", "mail"), 0.0)
+    rows = []
+    turns: dict[tuple[int, str], Iterator[float]] = {}
+    for row in measured.rows:
+        took = next(turns.setdefault((row["route"], row["stage"]), cycle(seconds)))
+        rows.append({**row, **nothing, "data": took + row["held"] / measured.time_scale})
+    return dataclasses.replace(measured, rows=rows)
+
+
+def test_a_time_scale_at_which_this_machine_decides_is_too_high_and_one_that_would_do_is_named(
+    measured: Load,
+) -> None:
+    """Ten seconds of the scenario each: that disagrees, and is no scatter; none or twenty decide who is in time."""
+    steady, scattered = twin(taking(measured, 0.5)), twin(taking(measured, 0.0, 1.0))
+    assert (steady.agrees, steady.hurry) == (False, None)
+    hurry = scattered.hurry
+    assert hurry is not None
+    assert hurry.fast < 10 < hurry.slow
+    assert hurry.enough < SCALE
+    verdict = Validation({"all": Exact(3, ())}, {"all": scattered})
+    said = "\n".join(twin_lines(verdict))
+    assert said.startswith("SIMULATION AND REAL SMTP DO NOT AGREE, and need not: the time scale is too high")
+    assert (
+        "all: the time scale is too high. At 20 times the speed, opening a session and sending a message over" in said
+    )
+    assert f"which itself says 0 s; and whether it is {hurry.fast:.3g} or {hurry.slow:.3g} s" in said
+    would_do = verdict.json()["loads"]["all"]["time_scale_that_would_do"]
+    assert f"--time-scale {would_do:g} would do" in said
+    assert 0 < would_do <= hurry.enough
+    unexplained = Validation({"all": Exact(3, ())}, {"all": steady})
+    assert unexplained.json()["loads"]["all"]["time_scale_that_would_do"] is None
+    assert "too high" not in "\n".join(twin_lines(unexplained))
 
 
 def test_what_speaks_http_is_left_out_by_name_and_refused_if_asked_for() -> None:
