@@ -92,6 +92,26 @@ def test_a_destination_without_a_cohort_limit_never_dies() -> None:
     assert feed(Destination(failed_cohort_limit=0), *["failed"] * 20)[-1] == 1
 
 
+def test_a_dead_destination_that_resumes_has_no_feedback_left() -> None:
+    one = Destination(initial=2, positive=Feedback(0.4), rounded=False)
+    feed(one, "ok", "ok", "failed", "failed", "failed")
+    assert (one.dead, one.success) == (True, 0.0)
+    one.success, one.failure = 0.4, 0.4  # of deliveries that ended meanwhile
+    one.resume()
+    assert (one.success, one.failure) == (0.0, 0.0)
+
+
+def test_what_is_left_when_a_destination_is_found_dead_is_deferred() -> None:
+    course = deliver(Destination(initial=4), 50, 0, lambda: 0.001, lambda: 1.0)
+    assert (course.delivered, course.deferred) == (0, 50)
+
+
+def test_what_is_as_old_as_the_lifetime_is_tried_once_more() -> None:
+    """It is given up when it is older, not as old."""
+    assert list(Backoff(lifetime=300.0, queue_run_delay=0).tries()) == [0.0, 300.0, 600.0]
+    assert list(Backoff(lifetime=299.0, queue_run_delay=0).tries()) == [0.0, 300.0]
+
+
 def test_a_dead_destination_that_resumes_begins_with_what_is_under_way() -> None:
     one = Destination(negative=Feedback(0.0))
     feed(one, *["failed"] * 5)

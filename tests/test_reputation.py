@@ -69,6 +69,11 @@ def test_complaints_are_a_quantile_of_the_binomial_distribution(messages: int, r
     ]
 
 
+def test_luck_at_the_edge_belongs_to_the_larger_number() -> None:
+    """Luck is in [0, 1), so nobody complains about a message with an even chance in one of two cases exactly."""
+    assert [complaints(1, 0.5, luck) for luck in (0.0, 0.4999999, 0.5)] == [0, 0, 1]
+
+
 def test_nobody_complains_or_everybody() -> None:
     assert [complaints(9, rate, luck) for rate in (0.0, 1.0) for luck in (0.0, 0.9999)] == [0, 0, 9, 9]
     assert [complaints(0, rate, 0.5) for rate in (0.0, 0.3, 1.0)] == [0, 0, 0]
@@ -427,6 +432,32 @@ def test_a_blocklisted_pool_stops_and_recovers_after_three_days() -> None:
     other = pool(rate=0.0, duration="6d", events=[{**listed[0], "repaired_after": "1d"}])
     codes = np.array([kind[1] for kind in run(other, "pool").kinds])[run(other, "pool")["kind"].astype(int)]
     assert set(codes[(at >= 30)]) == {250}
+
+
+def test_a_listing_is_of_one_ip_of_one_channel() -> None:
+    each = {"senders": 1, "arrivals": {"kind": "batches", "size": 1, "every": "1min"}}
+    scenario = Scenario.build(
+        {
+            "name": "two channels",
+            "duration": "1h",
+            "tenants": [{"name": "us", **each}, {"name": "them", **each}],
+            "alternatives": {
+                "both": {
+                    "channels": [
+                        {"name": "ours", "tenants": ["us"], "to": "generic-mx", "ips": 2},
+                        {"name": "theirs", "tenants": ["them"], "to": "generic-mx", "ips": 2},
+                    ]
+                }
+            },
+            "events": [{"kind": "blocklisted", "at": "30min", "channel": "theirs", "ip": 2}],
+        }
+    )
+    attempts = run(scenario, "both")
+    codes = np.array([kind[1] for kind in attempts.kinds])[attempts["kind"].astype(int)]
+    ips = np.array(attempts.ips)[attempts["ip"].astype(int)]
+    listed = (ips == "127.0.2.2") & (attempts["started"] >= 1800)
+    assert set(ips) == {"127.0.1.1", "127.0.1.2", "127.0.2.1", "127.0.2.2"}
+    assert (set(codes[listed]), set(codes[~listed])) == ({554}, {250})
 
 
 def test_without_reputation_an_entry_stays() -> None:

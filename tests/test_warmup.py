@@ -139,6 +139,12 @@ def test_an_hourly_schedule_is_kept_by_the_hour() -> None:
     assert schedule.allot(morning, ips=1, waits=True)[20::20] == [3600.0 * hour for hour in range(1, 24)]
 
 
+def test_a_share_of_an_hour_is_whole_messages() -> None:
+    """A fifth of seven is one: no hour takes more than its share."""
+    schedule = named("mailtrap").model_copy(update={"amounts": (7,), "share_an_hour": 0.2})
+    assert schedule.allot([0.0] * 5, ips=1, waits=True) == [3600.0 * hour for hour in range(5)]
+
+
 def test_what_waits_goes_first_the_next_day() -> None:
     schedule = named("sparkpost")
     created_at = [0.0] * 500 + [DAY] * 400 + [2 * DAY] * 100
