@@ -192,7 +192,7 @@ class Allotment:
         self._share = schedule.share_an_hour or self._period / DAY
         self._number = -math.inf  # of the period that is being filled
         self._left = 0.0  # how many more it takes
-        self._today, self._gone = -1, 0  # the day that it lies in, and how many went out on it
+        self._today, self._gone = -1, 0  # the day that it lies in, from second 0's, and how many went out on it
         self._first = 1 - day  # the day on which the schedule began
 
     def more(self, created_at: Sequence[float]) -> list[float]:
@@ -228,7 +228,7 @@ class Allotment:
     def _begin(self, number: float) -> None:
         """Begin a period: what is left of the one before is lost, and an IP without mail for long begins again."""
         schedule, today = self._schedule, int(number * self._period // DAY)
-        if schedule.again_after is not None and self._today >= 0 and today - self._today > schedule.again_after:
+        if schedule.again_after is not None and today - self._today > schedule.again_after:
             self._first = today
         if today != self._today:
             self._today, self._gone = today, 0

@@ -186,6 +186,12 @@ def test_an_ip_that_was_idle_begins_again_where_that_is_published(name: str, idl
     assert sum(one < math.inf for one in named(name).allot([*begun, *back], ips=1)) == 5 + allowed
 
 
+@pytest.mark.parametrize(("idle", "allowed"), [(29, 1000), (30, 20)])
+def test_an_ip_without_mail_from_the_beginning_was_idle_too(idle: int, allowed: int) -> None:
+    at = named("sendgrid").allot([DAY * idle] * 1000, ips=1, day=37)
+    assert sum(one < math.inf for one in at) == allowed
+
+
 SHORT = Warmup(name="x", title="X", per="d", amounts=(2, 3, 7), again_after=3)
 
 
