@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from simlib.estimate import Estimate
-from simlib.facts import table_html
+from simlib.facts import table_html, table_text
 from simlib.option import Option
 from simlib.prices import Prices
 from simlib.provider import Provider
@@ -143,6 +143,11 @@ class Answer:
     cost: float | None
     once: float | None
     as_of: dt.date
+
+    def __repr__(self) -> str:
+        return (
+            f"<Answer {self.name!r}: in time on {self.trials.done} of {self.trials.runs} days, to type {self.setting}>"
+        )
 
     @property
     def name(self) -> str:
@@ -280,11 +285,24 @@ class Advice:
         own_ip = answer.option is not None and answer.option.own_ip
         return answer.flips, own_ip, any(change.hits for change in answer.changes), people, answer.last
 
+    def __repr__(self) -> str:
+        return f"<Advice: {self._verdict()}; {len(self.answers)} channels, seed {self.seed}, facts as of {self.as_of}>"
+
+    def __str__(self) -> str:
+        return table_text(self._rows(), self._verdict())
+
     def _repr_html_(self) -> str:
-        rows = [
+        return table_html(self._rows(), self._verdict())
+
+    def _verdict(self) -> str:
+        return f"take {self.recommended.name}" if self.recommended else "none is in time"
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
             {
                 "channel": answer.name,
                 "in time": "yes" if answer.trials.reached else "no",
+                "days": f"{answer.trials.done} of {answer.trials.runs}",
                 "probability": "{:.0%} to {:.0%}".format(*answer.trials.interval),
                 "accepted by": clock(answer.candidate, answer.last) or "never",
                 "enough": f"{answer.need.count} {answer.need.unit}" if answer.need.count else "–",
@@ -294,8 +312,6 @@ class Advice:
             }
             for answer in self.answers
         ]
-        best = self.recommended
-        return table_html(rows, f"take {best.name}" if best else "none is in time")
 
     def json(self) -> dict[str, Any]:
         """Return the document of `size --json`.

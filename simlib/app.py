@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import datetime as dt
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import ipywidgets as widgets
+from matplotlib.figure import Figure
 
 from simlib import plot
 from simlib.advice import advise, clock
@@ -297,8 +297,7 @@ class App:
         ]
         self.answer.value = self._shown(f'<p role="status">{"".join(said)}</p>')
         alt = self._say("app_alt", channel=self._title(look), answer=self.sentence(look))
-        source = f"data:image/png;base64,{base64.b64encode(self.png(chosen)).decode('ascii')}"
-        self.picture.value = f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'
+        self.picture.value = plot.img(self.figure(chosen), alt)
         self.table.value = self._table(chosen)
 
     def _shown(self, html: str) -> str:
@@ -356,7 +355,7 @@ class App:
         wait = self._say("seconds", value=f"{look.setting.wait:g}")
         return self._say("app_type", batch=look.setting.batch, wait=wait)
 
-    def png(self, chosen: str) -> bytes:
+    def figure(self, chosen: str) -> Figure:
         """Return the picture: how the chosen channel takes the mail, and when each one is done.
 
         Parameters
@@ -366,8 +365,8 @@ class App:
 
         Returns
         -------
-        bytes
-            A PNG.
+        Figure
+            With two Axes.
         """
         look = self.looks[chosen]
         start = dt.datetime.combine(look.as_of, dt.time.fromisoformat(self.asked.start))
@@ -386,9 +385,7 @@ class App:
             {"messages": self._say("app_accepted"), "done": self._say("app_dots"), "deadline": line},
             notes,
         )
-        buffer = io.BytesIO()
-        plot.save(plot.with_japanese(figure), buffer)
-        return buffer.getvalue()
+        return plot.with_japanese(figure)
 
     def _table(self, chosen: str) -> str:
         first = next(iter(self.looks.values()))

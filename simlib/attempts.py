@@ -47,6 +47,9 @@ class Attempts:
     slowed: tuple[tuple[int, float, float], ...] = ()
     unheard: dict[int, int] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Attempts: {len(self.rows):,} of {len(self.messages):,} messages>"
+
     def __getitem__(self, column: str) -> Floats:
         """One column of the rows."""
         return self.rows[:, COLUMNS.index(column)]

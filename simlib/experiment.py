@@ -706,12 +706,19 @@ class Result:
         )
 
     def __str__(self) -> str:
-        means = self.table().pivot_table("mean", "metric", ["alternative", "tenant"], sort=False)
-        return str(means.to_string(float_format="{:,.6g}".format, na_rep="–"))
+        return str(self._means().to_string(float_format="{:,.6g}".format, na_rep="–"))
 
     def _repr_html_(self) -> str:
-        means = self.table().pivot_table("mean", ["alternative", "tenant"], "metric", sort=False)
-        return str(means.to_html(float_format="{:,.6g}".format, na_rep="–"))
+        from simlib import plot  # who asks for numbers doesn't wait for matplotlib
+
+        table = self._means().to_html(float_format="{:,.6g}".format, na_rep="–")
+        tenant = next(one.name for one in self.scenario.tenants if not one.neighbour)
+        title = f"What becomes of the messages of {tenant}"
+        deadline = "" if self.scenario.deadline is None else f"{self.scenario.deadline:%H:%M}"
+        return f"{table}{plot.img(plot.comparison(self.fates(tenant), title, deadline), title, '40em')}"
+
+    def _means(self) -> "pd.DataFrame":
+        return self.table().pivot_table("mean", "metric", ["alternative", "tenant"], sort=False)
 
 
 def compare(

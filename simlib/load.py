@@ -345,7 +345,11 @@ class Load:
         return timeline(self.attempts, self.scenario, lanes, tenant)
 
     def _repr_html_(self) -> str:
-        return str(self.table().to_html(index=False, float_format="{:,.6g}".format))
+        from simlib import plot
+
+        title = "What happened in each minute"
+        table = str(self.table().to_html(index=False, float_format="{:,.6g}".format))
+        return table + plot.img(plot.timeline(self.timeline(), title), title, "40em")
 
     def frame(self) -> "pd.DataFrame":
         """Return the record as a table (DESIGN §8).

@@ -1,11 +1,13 @@
 """What all plots share: colors, sizes, how numbers are written, and how a figure is finished and saved."""
 
+import base64
 import datetime as dt
 import io
 import re
 import textwrap
 import unicodedata
 from collections.abc import Sequence
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +40,7 @@ __all__ = [
     "as_percent",
     "as_span",
     "clock_axis",
+    "img",
     "legible",
     "note",
     "plain_frame",
@@ -93,6 +96,34 @@ def save(figure: Figure, path: str | PathLike[str] | IO[bytes]) -> None:
     """
     # the only metadata that matplotlib adds by itself is its version
     figure.savefig(path, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+
+
+def img(figure: Figure, alt: str, width: str = "100%") -> str:
+    """Return a figure as a part of an HTML page that loads nothing.
+
+    Parameters
+    ----------
+    figure : Figure
+        What a function of this module returned.
+    alt : str
+        What it shows, for those who can't see it.
+    width : str, optional
+        How wide it is at most, as CSS has it: ``"40em"``.
+
+    Returns
+    -------
+    str
+        An ``<img>``.
+
+    Examples
+    --------
+    >>> img(Figure(), "nothing")[:40]
+    '<img alt="nothing" style="max-width:100%'
+    """
+    buffer = io.BytesIO()
+    save(figure, buffer)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img alt="{escape(alt)}" style="max-width:{width}" src="data:image/png;base64,{data}">'
 
 
 def with_japanese(figure: Figure) -> Figure:

@@ -777,6 +777,9 @@ class Messages:
     def __len__(self) -> int:
         return len(self.created_at)
 
+    def __repr__(self) -> str:
+        return f"<Messages: {len(self):,} of {len(self.tenants)} tenants>"
+
     def ids(self) -> list[str]:
         """Return the message ids, ``us-17`` and so on.
 

@@ -106,6 +106,17 @@ def test_everything_is_a_line_in_a_traceback_and_a_plain_table_when_printed(
         assert "<" not in str(one)
 
 
+def test_a_result_shows_a_small_plot_with_its_table(result: Result) -> None:
+    (alt,) = re.findall(r'<img alt="([^"]+)"', result._repr_html_())
+    assert alt == "What becomes of the messages of team"
+
+
+def test_a_record_is_a_line(scenario: simlib.Scenario) -> None:
+    record = simlib.run(scenario, "SparkPost")
+    assert repr(record) == f"<Attempts: {len(record.rows):,} of {len(record.messages):,} messages>"
+    assert repr(record.messages) == f"<Messages: {len(record.messages):,} of 2 tenants>"
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_limit_of_every_provider_is_in_its_table(name: str) -> None:
     provider = simlib.Provider.load(name)

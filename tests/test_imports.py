@@ -60,8 +60,8 @@ MAY_IMPORT = {
     "summary": ("attempts", "channel", "scenario", "windows", "workload"),
     "fairness": ("attempts", "channel", "estimate", "scenario", "summary", "windows"),
     "experiment": (
-        *("attempts", "estimate", "fairness", "kept", "processes", "record", "scenario", "simulation", "summary"),
-        *("windows", "workload"),
+        *("attempts", "estimate", "fairness", "kept", "plot", "processes", "record", "scenario", "simulation"),
+        *("summary", "windows", "workload"),
     ),
     "processes": (),
     "capacity": ("channel", "estimate", "experiment", "scenario", "summary", "workload"),
@@ -99,6 +99,7 @@ MAY_IMPORT = {
             "attempts",
             "channel",
             "plan",
+            "plot",
             "port",
             "record",
             "safety",

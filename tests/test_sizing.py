@@ -483,6 +483,11 @@ def test_facts_questions_and_answers_show_themselves_as_tables(typical: Advice) 
     answer = typical._repr_html_()
     assert "take office365" in answer
     assert "<td>1 mailbox</td>" in answer
+    assert "<td>20 of 20</td>" in answer
+    caption, head, *rows = str(typical).splitlines()
+    assert (caption, head.split()[0], len(rows)) == ("take office365", "channel", 4)
+    assert repr(typical) == "<Advice: take office365; 4 channels, seed 1, facts as of 2026-10-01>"
+    assert repr(typical.answers[0]) == "<Answer 'office365': in time on 20 of 20 days, to type 5 every 12 s>"
     for shown in (facts, asked, answer):
         assert shown.count("<td>") == shown.count("</td>")
 
