@@ -79,11 +79,33 @@ class Times:
     transactions: dict[str, float]
 
     def of(self, channel: str) -> float:
-        """Return what a message takes that opens its session."""
+        """Return what a message takes that opens its session.
+
+        Parameters
+        ----------
+        channel : str
+            Its name.
+
+        Returns
+        -------
+        float
+            In scenario seconds.
+        """
         return self.setups[channel] + self.transactions[channel]
 
     def scaled(self, share: float) -> "Times":
-        """Return so much of it: what it would be at so much of the time scale."""
+        """Return so much of it: what it would be at so much of the time scale.
+
+        Parameters
+        ----------
+        share : float
+            Of the time scale.
+
+        Returns
+        -------
+        Times
+            In scenario seconds.
+        """
         both = (self.setups, self.transactions)
         return Times(*({name: seconds * share for name, seconds in one.items()} for one in both))
 
