@@ -43,7 +43,13 @@ def add(commands: Any) -> None:
     load.add_argument(
         "--time-scale", type=argument.positive, metavar="X", help="scenario seconds in a real one (the file's)"
     )
-    load.add_argument("--processes", type=argument.count, default=1, metavar="N", help="load generators (1)")
+    load.add_argument(
+        "--processes",
+        type=argument.count,
+        default=1,
+        metavar="N",
+        help="load generators, each with queues of its own (1)",
+    )
     load.add_argument("--seed", type=argument.whole, default=1, metavar="N", help="same seed, same messages (1)")
     load.add_argument(
         "--out", type=argument.folder, metavar="DIR", help="keep plan, ledgers, record and Locust's tables here"
@@ -100,7 +106,9 @@ def _draw(found: Any, folder: Path) -> None:
     from simlib.plot import save, timeline
 
     for tenant in (one.name for one in found.scenario.tenants if not one.neighbour):
-        refusals = found.summaries[tenant].refusals
-        limit = max(refusals, key=refusals.__getitem__, default="")
+        summary = found.summaries[tenant]
+        limits = {name: count for name, count in summary.refusals.items() if count}
+        alone = len(limits) + len(summary.other_refusals) == 1  # else the plot would lay all refusals at one's door
+        limit = max(limits, key=limits.__getitem__, default="") if alone or summary.numbers["held"] else ""
         figure = timeline(found.timeline(tenant), f"{found.alternative}: {tenant}, measured", limit)
         save(figure, folder / f"timeline-{tenant}.png")

@@ -83,7 +83,7 @@ def run(
     (40, 60.0)
     """
     if alternative not in scenario.alternatives:
-        known = ", ".join(scenario.alternatives)
+        known = ", ".join(map(repr, scenario.alternatives))
         raise ValueError(f"unknown alternative {alternative!r} (there are: {known})")
 
     whole = scenario.messages(seed, replication) if messages is None else messages

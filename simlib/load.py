@@ -469,7 +469,7 @@ def load(
     through : str
         ``postfix``: a private Postfix takes the mail and relays it to the fakes. It knows no `heed_quota`.
     processes : int
-        How many generators; each takes whole queues.
+        How many generators; each takes whole queues, so no more than there are of these.
     as_of : date, optional
         The date whose facts apply; the scenario's by default.
     progress : callable, optional
@@ -483,11 +483,11 @@ def load(
     Raises
     ------
     ValueError
-        If there is no such alternative, a provider doesn't speak SMTP, a process doesn't start, or a target doesn't
-        answer, or wants a password that it can't be trusted with.
+        If there is no such alternative, a provider doesn't speak SMTP, there are more processes than queues, a process
+        doesn't start, or a target doesn't answer, or wants a password that it can't be trusted with.
     """
     if alternative not in scenario.alternatives:
-        known = ", ".join(scenario.alternatives)
+        known = ", ".join(map(repr, scenario.alternatives))
         raise ValueError(f"unknown alternative {alternative!r} (there are: {known})")
     if target is not None and time_scale not in (None, 1.0):
         raise ValueError(f"time_scale must be 1 with a target, whose clock is its own, got {time_scale:g}")
@@ -513,10 +513,16 @@ def load(
         raise ValueError(
             f"ca is for a target that senders log in to, which nobody does in {alternative!r}: leave it out"
         )
+    messages = scenario.messages(seed, 0)
+    queues = sum(len(route.messages) > 0 for route in routes(lanes, messages)[1])
+    if processes > max(1, queues):
+        raise ValueError(
+            f"processes must be at most {max(1, queues)} here, since a queue is one process's and {alternative!r} has "
+            f"no more of them, got {processes}"
+        )
     offer = ask(target, ca) if target is not None and asked else None
     if target is not None and not asked:
         greet(target)
-    messages = scenario.messages(seed, 0)
     folder.mkdir(parents=True, exist_ok=True)
     of_before = (
         name for kind in ("client*.jsonl", "client*.underway", "server*.jsonl", "locust*") for name in folder.glob(kind)

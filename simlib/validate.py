@@ -483,7 +483,7 @@ def over_smtp(
     left_out: list[str] = []
     for name in alternatives or scenario.alternatives:
         if name not in scenario.alternatives:
-            raise ValueError(f"unknown alternative {name!r} (there are: {', '.join(scenario.alternatives)})")
+            raise ValueError(f"unknown alternative {name!r} (there are: {', '.join(map(repr, scenario.alternatives))})")
         others = [lane.provider for lane in scenario.lanes(name, as_of) if lane.provider.transport != "smtp"]
         if not others:
             chosen.append(name)

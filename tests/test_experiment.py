@@ -278,7 +278,7 @@ def test_numbers_that_make_no_sense_are_refused(asked: dict[str, int], message: 
 
 
 def test_an_unknown_alternative_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown alternative 'Gmail' \(there are: Office 365, Own\)"):
+    with pytest.raises(ValueError, match=r"unknown alternative 'Gmail' \(there are: 'Office 365', 'Own'\)"):
         run(choice(), "Gmail")
 
 

@@ -413,12 +413,19 @@ def test_who_interrupts_leaves_no_process(tmp_path: Path) -> None:
         if decided:
             raise KeyboardInterrupt
 
-    question = at_once(
-        {"name": "us", "to": "generic-mx", "size": 4, "retry": ["1h"]}, limits={"generic-mx/quota": "2/h"}
-    )
+    channels = [{"name": name, "to": "generic-mx", "size": 4, "retry": ["1h"]} for name in ("us", "we")]
+    question = at_once(*channels, limits={"generic-mx/quota": "2/h"})
     with pytest.raises(KeyboardInterrupt):
         load(question, "all", tmp_path, processes=2, progress=interrupt)
     assert mentioning(str(tmp_path)) == []
+
+
+def test_no_more_generators_than_queues(tmp_path: Path) -> None:
+    """The others would have nothing to do, and a million of them would leave nothing of this machine."""
+    one = at_once({"name": "us", "to": "generic-mx", "size": 4, "retry": ["1h"]})
+    with pytest.raises(ValueError, match=r"processes must be at most 1 here, .*'all' has no more of them, got 2"):
+        load(one, "all", tmp_path / "out", processes=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_generator_that_dies_ends_the_run(tmp_path: Path) -> None:
