@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
         type=argument.count,
         default=1,
         metavar="N",
-        help="load generators, each with queues of its own (1)",
+        help="load generators, at most one a queue (1)",
     )
     load.add_argument("--seed", type=argument.whole, default=1, metavar="N", help="same seed, same messages (1)")
     load.add_argument(

@@ -469,7 +469,7 @@ def load(
     through : str
         ``postfix``: a private Postfix takes the mail and relays it to the fakes. It knows no `heed_quota`.
     processes : int
-        How many generators; each takes whole queues, so no more than there are of these.
+        How many generators at most; each takes whole queues, so no more are started than there are of these.
     as_of : date, optional
         The date whose facts apply; the scenario's by default.
     progress : callable, optional
@@ -483,8 +483,8 @@ def load(
     Raises
     ------
     ValueError
-        If there is no such alternative, a provider doesn't speak SMTP, there are more processes than queues, a process
-        doesn't start, or a target doesn't answer, or wants a password that it can't be trusted with.
+        If there is no such alternative, a provider doesn't speak SMTP, a process doesn't start, or a target doesn't
+        answer, or wants a password that it can't be trusted with.
     """
     if alternative not in scenario.alternatives:
         known = ", ".join(map(repr, scenario.alternatives))
@@ -515,11 +515,7 @@ def load(
         )
     messages = scenario.messages(seed, 0)
     queues = sum(len(route.messages) > 0 for route in routes(lanes, messages)[1])
-    if processes > max(1, queues):
-        raise ValueError(
-            f"processes must be at most {max(1, queues)} here, since a queue is one process's and {alternative!r} has "
-            f"no more of them, got {processes}"
-        )
+    processes = max(1, min(processes, queues))  # a queue is one process's: further ones would have nothing to do
     offer = ask(target, ca) if target is not None and asked else None
     if target is not None and not asked:
         greet(target)
