@@ -47,12 +47,12 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> "Load":
     """A load test by two generators, which several files look at: it takes ten seconds."""
-    from loads import SCALE, mixed, undisturbed
+    from loads import ORDER, SCALE, mixed, undisturbed
 
     from simlib.load import load
 
     folder = tmp_path_factory.mktemp("measured")
-    return undisturbed(lambda: load(mixed(), "all", folder, time_scale=SCALE, processes=2))
+    return undisturbed(lambda: load(mixed(), "all", folder, time_scale=SCALE, processes=2), ORDER)
 
 
 @pytest.fixture(scope="module")

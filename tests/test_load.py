@@ -535,7 +535,9 @@ def test_duplicates_and_lost_replies_are_the_simulation_s(tmp_path: Path) -> Non
             {"kind": "token_outage", "until": "10s"},
         ]
     )
-    measured = undisturbed(lambda: load(question, "all", tmp_path, time_scale=20))
+    # until the faults are over, and until a second try is too late for a third
+    order = {"us": (10.0, 39.0), "oauth": (10.0,)}
+    measured = undisturbed(lambda: load(question, "all", tmp_path, time_scale=20), order)
     simulated_attempts = experiment.run(question, "all")
     simulated = summarize(simulated_attempts, question, question.lanes("all"))
     counts = (*COUNTS, "duplicates", "ambiguous")
