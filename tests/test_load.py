@@ -369,8 +369,8 @@ def test_a_target_of_one_s_own(tmp_path: Path, say: Any, monkeypatch: pytest.Mon
             "--json",
         )
         code, said, err = say(*words)
-    assert (code, err) == (0, "")
     found = json.loads(said)
+    assert (code, err) == (0 if found["result"] else 1, "")  # whether it kept up is this machine's matter
     assert found["alternatives"]["all"]["tenants"]["us"]["accepted"]["mean"] == 5
     assert (found["books"], found["time_scale"], found["notes"]) == (None, 1, [])
     assert found["stages"]["tls"] > 0

@@ -144,7 +144,8 @@ def test_the_books_of_a_load_through_postfix_balance(home: Path) -> None:
     with by_mx("--ledger", ledger) as server:
         applied = settings(recipe("postfix/mx.cf", "/etc/postfix/", home, server.lines[3]["port"]))
         with postfix(applied | TAKING, {}, PASSING_ON, NAMESERVER) as port:
-            sendlab("load", scenario, "--alternative", "pool", "--target", f"127.0.0.1:{port}", "--out", out)
+            loading = "load", scenario, "--alternative", "pool", "--target", f"127.0.0.1:{port}", "--out", out
+            sendlab(*loading, verdicts=(0, 1))  # whether it kept up is this machine's matter
             until(server, lambda entries: len(accepted(entries)) == 40)
     books = json.loads(sendlab("reconcile", out / "client.jsonl", "--server", ledger, "--json"))
     assert (books["balances"], books["messages"]["delivered"]) == (True, 40)
@@ -152,7 +153,7 @@ def test_the_books_of_a_load_through_postfix_balance(home: Path) -> None:
 
 SCENARIO: Final = """
 name = "at once"
-duration = "2s"
+duration = "1h"
 [[tenants]]
 name = "us"
 senders = 2
@@ -162,9 +163,11 @@ channels = [{ name = "pool", tenants = ["us"], to = { google-mx = 0.5, microsoft
 """
 
 
-def sendlab(*arguments: object) -> str:
+def sendlab(*arguments: object, verdicts: Sequence[int] = (0,)) -> str:
     command = [sys.executable, "-m", "simlib", *map(str, arguments)]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT, timeout=WITHIN).stdout
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=WITHIN)
+    assert ran.returncode in verdicts, ran.stderr
+    return ran.stdout
 
 
 @contextmanager
