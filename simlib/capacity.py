@@ -61,7 +61,7 @@ class Capacity:
         if self.why:
             return f"{self.channel} unknown, {self.why}"
         mean, low, high = self.per_hour.mean or 0.0, self.per_hour.low, self.per_hour.high
-        interval = "" if low is None or high is None else f" ({low:,.0f} to {high:,.0f})"
+        interval = "" if low is None or high is None else f" ({max(0.0, low):,.0f} to {high:,.0f})"
         return f"{self.channel} {mean:,.0f}{interval}"
 
     def json(self) -> dict[str, Any]:

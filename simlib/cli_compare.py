@@ -52,7 +52,8 @@ def add(commands: Any) -> None:
         default=[],
         metavar="NAME=A,B,C",
         help="what if an assumption were another, and where the conclusion flips: a limit's amount, as in "
-        "google-mx/quota=500/h,1000/h, or a key of the file, as in tenants.us.senders=10,25 (twice: both at a time)",
+        "google-mx/quota=500/h,1000/h, or a key of the file, as in tenants.us.senders=10,25 (twice: both at a time); "
+        "best is who gets most mail through by the deadline, without one within an hour",
     )
     compare.add_argument(
         "--capacity",

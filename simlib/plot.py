@@ -362,7 +362,7 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
         handle.set_hatch_linewidth(0.8)
         handles.append(handle)
         for row, count in enumerate(counts):
-            if count > 0:
+            if round(count):
                 mean = float(rows["held_mean"].iloc[row]) if part.column == "held" else 0.0
                 wait = f" (by {as_span(mean)} on average)" if mean > 0 else ""
                 said[row].append(f"{count:,.0f} {label}{wait}")
@@ -383,6 +383,12 @@ def comparison(rows: "pd.DataFrame", title: str, deadline: str = "", names: Mapp
             )  # fmt: skip
     write_key(axes, handles, above=6)
     settled(figure)
+    key = axes.get_legend()
+    assert key is not None
+    box = key.get_window_extent()
+    if box.x1 > axes.bbox.x1:  # a long key begins above the names, so that it ends before the column at the right
+        start = max(axes.bbox.x1 - box.width, 4)
+        key.set_bbox_to_anchor(axes.transAxes.inverted().transform((start, box.y0)).tolist())
     for one in beneath:  # smaller where even that isn't room enough
         box = one.get_window_extent()
         one.set_fontsize(SMALL * min(1.0, (figure.bbox.x1 - box.x0 - 4) / box.width))

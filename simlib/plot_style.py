@@ -223,7 +223,7 @@ def note(figure: Figure, text: str) -> None:
     """
     if not text:
         return
-    lines = textwrap.wrap(text, 118, break_on_hyphens=False)
+    lines = textwrap.wrap(text, 100, break_on_hyphens=False)
     width, before = figure.get_size_inches()
     height = before + 0.17 * len(lines) + 0.1  # inches: a line of small letters, and a gap
     figure.set_size_inches(width, height)

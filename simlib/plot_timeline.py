@@ -193,7 +193,9 @@ def timelines(
         sum(int(one[THROTTLED].to_numpy().sum()) for one in some) for some in (tables.values(), parts.values())
     )
     outside = (
-        f"\n{everything - inside:,} of {everything:,} throttled attempts lie outside" if inside < everything else ""
+        f"\n{everything - inside:,} of {everything:,} attempts held, deferred or refused lie outside"
+        if inside < everything
+        else ""
     )
     log = _dwarfed(list(parts.values()))
     rows = figure.subplots(len(tables), 1, sharex=True, sharey=True, squeeze=False)[:, 0]

@@ -420,12 +420,12 @@ def rests_on(result: Result) -> str:
     if not ids:
         return ""
     first = [id_ for id_ in ids if "/" in id_ and not id_.startswith("reputation/")]  # amounts before habits
-    more = f" and {len(ids) - NAMED} more (`rests_on` lists them)" if len(ids) > NAMED else ""
+    more = f" and {len(ids) - NAMED} more (see `rests_on`)" if len(ids) > NAMED else ""
     shown = [*first, *(id_ for id_ in ids if id_ not in first)][:NAMED]
     return f"Assumed: {', '.join(shown)}{more}."
 
 
-NAMED = 4
+NAMED = 3
 """How many assumptions a plot names."""
 
 

@@ -251,7 +251,7 @@ def test_timelines_show_where_nearly_all_of_the_throttling_is_and_say_what_lies_
     assert pd.Timestamp("2026-12-01 09:55+09:00") < begin < pd.Timestamp("2026-12-01 10:00+09:00")
     assert pd.Timestamp("2026-12-01 10:28+09:00") < end < pd.Timestamp("2026-12-01 10:34+09:00")
     label = figure.axes[-1].get_xlabel()
-    assert label == "local time (UTC+09:00), 2026-12-01\n84 of 6,955 throttled attempts lie outside"
+    assert label == "local time (UTC+09:00), 2026-12-01\n84 of 6,955 attempts held, deferred or refused lie outside"
 
 
 def test_no_timelines() -> None:
@@ -513,9 +513,21 @@ def test_a_long_line_under_a_bar_stays_in_the_picture() -> None:
     assert line.get_window_extent().x1 <= figure.bbox.x1
 
 
+def test_a_long_key_ends_before_the_column_at_the_right() -> None:
+    rows = channels().assign(alternative=["New dedicated IP, waiting", *"abc"])
+    words = {"at_once": "accepted, not throttled", "held": "accepted later"}
+    axes = axes_of(plot.comparison(rows, "all there is", "17:30", words))
+    key = axes.get_legend()
+    assert key is not None
+    box = key.get_window_extent()
+    assert 0 <= box.x0 < axes.bbox.x0
+    assert box.x1 <= axes.bbox.x1 + 1
+    assert box.y0 >= axes.bbox.y1
+
+
 def test_a_note_makes_a_figure_taller_and_moves_nothing() -> None:
     figure, plain = (plot.comparison(channels(), "three channels", "17:30") for _ in range(2))
-    plot.note(figure, "Assumed: " + ", ".join(f"google-mx/quota-{number}" for number in range(12)))
+    plot.note(figure, "Assumed: " + ", ".join(f"microsoft-mx/messages-{number}" for number in range(12)))
     for noted, before in zip(figure.texts, plain.texts, strict=False):
         assert noted.get_window_extent().y1 - figure.bbox.y1 == pytest.approx(
             before.get_window_extent().y1 - plain.bbox.y1, abs=0.5

@@ -62,10 +62,10 @@ def test_a_reply_that_refuses_most_is_named_and_no_limit_in_its_place(result: Re
 
 def test_every_plot_names_what_it_assumes(result: Result) -> None:
     ids = [one["id"] for one in result.assumptions()]
-    assert len(ids) > 4
+    assert len(ids) > 3
     note = rests_on(result)
     assert note.startswith("Assumed: google-mx/quota, ")
-    assert f" and {len(ids) - 4} more" in note
+    assert f" and {len(ids) - 3} more" in note
     for figure in figures(result).values():
         assert " ".join(figure.texts[-1].get_text().split()) == note
 
