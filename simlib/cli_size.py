@@ -98,20 +98,21 @@ def _size(options: argparse.Namespace) -> int:
     from simlib.words import Words
 
     candidates, question = _question(options)
+    words = Words(options.lang)
     prices = Prices.load(options.prices) if options.prices else None
     with progress("channels", options.json) as tell:
         advice = advise(candidates, options.confidence, options.seed, options.as_of, prices, question, tell)
     if options.json:
         print(json.dumps(advice.json(), allow_nan=False))
     else:
-        print("\n".join(Sentences(advice, Words(options.lang)).lines()), flush=True)  # the card takes as long again
+        print("\n".join(Sentences(advice, words).lines()), flush=True)  # the card takes as long again
     if options.card:
         from simlib.card import page
 
         with progress("places of the card's grid", options.json) as tell:
             options.card.write_text(page(advice, options.lang, tell), encoding="utf-8")
         if not options.json:
-            print(f"\nwritten: {options.card}")
+            print(f"\n{words.say('written', path=options.card)}")
     return 0 if advice.recommended else 1
 
 
