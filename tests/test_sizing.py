@@ -543,9 +543,9 @@ def test_a_scenario_can_be_asked_about(say: Say, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("language", "where"), [("en", "written"), ("ja", "保存先")])
-def test_where_the_card_is_is_said_in_its_language(say: Any, tmp_path: Path, language: str, where: str) -> None:
+def test_where_the_card_is_is_said_in_its_language(say: Say, tmp_path: Path, language: str, where: str) -> None:
     card = tmp_path / "card.html"
-    code, said, err = say("size", *TWO, "--have", "sparkpost", "--lang", language, "--card", card)
+    code, said, err = say(*TWO, "--have", "sparkpost", "--lang", language, "--card", card)
     assert (code, err, said.splitlines()[-1]) == (0, "", f"{where}: {card}")
     assert f'<html lang="{language}"' in card.read_text(encoding="utf-8")
 
